@@ -1,0 +1,41 @@
+"""`python -m backend COMMAND`: one file per command in `backend/commands/`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+
+from backend.settings import SettingsError
+
+COMMANDS = {
+    "up": "start Redis, workers, courier, backend and Label Studio here, with a demo project",
+    "serve": "the web process that Label Studio calls",
+    "worker": "a GPU worker: segments what is queued",
+    "courier": "delivers predictions, expands webhooks, gives back what was lost",
+    "status": "what is queued, running, failed (and why) and not yet delivered",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; only its own module (and what that needs) is imported."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(prog="python -m backend", description="CaR pre-labelling for Label Studio.")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, help_text in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".")
+        if argv[:1] == [name]:
+            importlib.import_module(f"backend.commands.{name}").add_arguments(subparser)
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        code: int = importlib.import_module(f"backend.commands.{args.command}").run(args)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""The web process: the routes that Label Studio calls, on the app of label-studio-ml.
+
+The app is the one that `label_studio_ml.api.init_app` makes from our `LabelStudioMLBase` subclass, so this is a
+regular Label Studio ML backend. Of its views in 1.0.9 several are broken (one global model for all projects, /versions
+by POST only, headers written to the debug log), so every view is ours; views and subclass call the same `Predictor`.
+
+Importing this module opens no connection and never imports torch.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from flask import Flask, Response, current_app, jsonify, request
+from redis.exceptions import RedisError
+from werkzeug.exceptions import BadRequest, HTTPException, NotFound, Unauthorized
+
+from backend import store
+from backend.predict import Answer, Predictor
+from backend.project import ConfigError
+from backend.settings import Settings, load_settings
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def _without_torch() -> Iterator[None]:
+    """label-studio-ml imports torch if it can, only to set how it forks; this process must stay small."""
+    names = ("torch", "torch.multiprocessing")
+    hidden: dict[str, ModuleType] = {name: sys.modules[name] for name in names if name in sys.modules}
+    for name in names:
+        sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for name in names:
+            sys.modules.pop(name, None)
+        sys.modules.update(hidden)
+
+
+with _without_torch():
+    from label_studio_ml.api import init_app
+    from label_studio_ml.model import LabelStudioMLBase
+
+
+class CarBackend(LabelStudioMLBase):  # type: ignore[misc]
+    """CaR as label-studio-ml knows models: usable wherever a `LabelStudioMLBase` is."""
+
+    def __init__(self, project_id: str | None = None, label_config: str | None = None, **kwargs: Any):
+        # The base class's constructor parses the config without protection against entities; nothing of it is used.
+        self.project_id = project_id
+        self.label_config = label_config or ""
+        self.predictor = Predictor(load_settings())
+
+    def predict(
+        self, tasks: Sequence[Mapping[str, Any]], context: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> list[Answer]:
+        """One prediction per task, or `[]` where none is ready (it is then pushed when it is)."""
+        return self.predictor.predict(tasks, project_number(self.project_id), self.label_config)
+
+    def fit(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing is trained. (In 1.0.9 a returned dict would change the model version.)"""
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The WSGI app with these settings (default: the environment's). Gunicorn: `backend.app:create_app()`."""
+    app.config["CAR"] = Predictor(settings or load_settings())
+    return app
+
+
+def project_number(project: str | None) -> int:
+    """Label Studio 1.23 names a project "2.1795154356": its id and when it was created. 0 when it says nothing."""
+    head = str(project or "").split(".")[0]
+    return int(head) if head.isdigit() else 0
+
+
+def _predictor() -> Predictor:
+    predictor: Predictor = current_app.config["CAR"]
+    return predictor
+
+
+def _body() -> dict[str, Any]:
+    body = request.get_json(silent=True)
+    if not isinstance(body, dict):
+        raise BadRequest("The body must be a JSON object.")
+    return body
+
+
+def predict() -> Response:
+    """POST /predict: Label Studio's tasks -> one answer each."""
+    body = _body()
+    tasks = body.get("tasks")
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+        raise BadRequest('The body needs "tasks", a list of Label Studio tasks.')
+    config = body.get("label_config") or ""
+    return jsonify({"results": _predictor().predict(tasks, project_number(body.get("project")), config)})
+
+
+def setup() -> Response:
+    """POST /setup: a project's labeling config -> its model version, or what is wrong with the config.
+
+    The body also carries an access token of the project's owner; it is never kept nor logged.
+    """
+    body = _body()
+    try:
+        version = _predictor().version(body.get("schema") or body.get("label_config") or "")
+    except ConfigError as error:
+        log.error("project %s cannot be pre-labelled: %s", body.get("project"), error)
+        raise BadRequest(str(error)) from None
+    try:
+        _predictor().note_version(version)
+    except RedisError as error:
+        log.error("Redis at REDIS_URL does not answer: %s", error)
+    return jsonify({"model_version": version})
+
+
+def webhook() -> tuple[Response, int]:
+    """POST /webhook: keep the event for the courier, in one write. Label Studio waits 1 s and never retries."""
+    _body()
+    _predictor().redis.lpush(store.INBOX, request.get_data())
+    return jsonify({"status": "accepted"}), 201
+
+
+def health() -> tuple[Response, int]:
+    """GET /health: 200 when this process and Redis answer; whether workers live is `python -m backend status`."""
+    try:
+        _predictor().redis.ping()
+    except RedisError as error:
+        message = f"Redis at REDIS_URL does not answer: {error}"
+        return jsonify({"status": "DOWN", "error": message}), 503
+    return jsonify({"status": "UP", "model_class": CarBackend.__name__}), 200
+
+
+def versions() -> Response:
+    """GET /versions: the model versions of the projects seen. Label Studio names no project in this request."""
+    return jsonify({"versions": _predictor().versions()})
+
+
+def _absent(**_: Any) -> Response:
+    raise NotFound()
+
+
+def _authenticate() -> Response | None:
+    """Basic auth on every route, compared in constant time as bytes, so that any character may occur."""
+    given, wanted = request.authorization, _predictor().settings.auth
+    if wanted is None:
+        return None
+    if given is not None and given.type == "basic":
+        pairs = zip((given.username or "", given.password or ""), wanted, strict=True)
+        equal = [hmac.compare_digest(one.encode(), other.encode()) for one, other in pairs]
+        if all(equal):
+            return None
+    raise Unauthorized("Wrong or missing user and password (BASIC_AUTH_USER, BASIC_AUTH_PASS).")
+
+
+def _explain(error: Exception) -> tuple[Response, int]:
+    """Every error as JSON, without a traceback in the body."""
+    if isinstance(error, HTTPException):
+        return jsonify({"error": error.description}), error.code or 500
+    if isinstance(error, RedisError):
+        log.error("Redis at REDIS_URL does not answer: %s", error)
+        return jsonify({"error": f"Redis at REDIS_URL does not answer: {error}"}), 503
+    log.exception("unexpected error in %s", request.path)
+    return jsonify({"error": f"{type(error).__name__}: {error}"}), 500
+
+
+def _own(app: Flask) -> Flask:
+    """Make the module-global app of label-studio-ml ours: views, hooks and error handlers."""
+    views: dict[str, Callable[..., Any]] = {
+        "_predict": predict,
+        "_setup": setup,
+        "webhook": webhook,
+        "health": health,
+        "get_version": versions,
+    }
+    for endpoint in app.view_functions:
+        app.view_functions[endpoint] = views.get(endpoint, _absent)
+    app.add_url_rule("/versions", "versions", versions, methods=["GET"])
+    app.before_request_funcs.clear()  # 1.0.9 writes headers, so passwords too, to the debug log
+    app.after_request_funcs.clear()
+    app.before_request(_authenticate)
+    app.error_handler_spec.clear()
+    app.register_error_handler(Exception, _explain)
+    return app
+
+
+app = _own(init_app(CarBackend))

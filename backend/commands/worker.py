@@ -1,0 +1,20 @@
+"""`python -m backend worker`: a GPU worker."""
+
+from __future__ import annotations
+
+import argparse
+
+from backend.settings import load_settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("--burst", action="store_true", help="stop when the queues are empty")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Load the weights, then work until told to stop."""
+    from backend.worker import work  # torch: a slow import that other commands must not pay for
+
+    work(load_settings(), burst=args.burst)
+    return 0

@@ -1,0 +1,200 @@
+"""The courier: the worker without torch. Expands webhooks, delivers predictions, gives back what was lost.
+
+One courier is at work at a time; others stand by and take over when it is silent for `LOCK_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any, cast
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from backend import store
+from backend.delivery import Delivery, backoff
+from backend.jobs import Jobs
+from backend.predict import Predictor, has_version
+from backend.project import ConfigError, parse_config
+from backend.settings import Settings
+from backend.studio import Studio, StudioError, StudioUnavailable
+from backend.sweep import sweep
+
+log = logging.getLogger(__name__)
+
+LOCK = "car:courier"
+LOCK_SECONDS = 60
+PUSH_AT_ONCE = 25
+"""Predictions per bulk import: large enough to be quick, small enough that masks of 12 megapixels fit."""
+SWEEP_SECONDS = 15
+IDLE_SECONDS = 0.2
+
+_REFRESH = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('EXPIRE', KEYS[1], ARGV[2]) end
+return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2]) and 1 or 0
+"""
+
+
+class Courier:
+    """Everything between Redis and Label Studio that needs no image."""
+
+    def __init__(self, settings: Settings, studio: Studio | None = None):
+        self.settings = settings
+        self.redis: Redis = store.connect(settings.redis_url, patient=True)
+        self.jobs = Jobs(self.redis, settings)
+        self.delivery = Delivery(self.redis, self.jobs, settings.car_verify_seconds)
+        self.predictor = Predictor(settings)
+        self.studio = studio or Studio(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
+        self.name = uuid.uuid4().hex
+        self._refresh = self.redis.register_script(_REFRESH)
+        self._swept = 0.0
+
+    def round(self) -> bool:
+        """Do what is due, once; True when there was something (so that more may be)."""
+        if not self._refresh([LOCK], [self.name, LOCK_SECONDS]):
+            return False
+        busy = self.expand_one_webhook()
+        busy = self.deliver() > 0 or busy
+        if time.monotonic() - self._swept > SWEEP_SECONDS:
+            self._swept = time.monotonic()
+            sweep(self.jobs)
+        return busy
+
+    def retire(self) -> None:
+        """Let a standby take over at once."""
+        if self.redis.get(LOCK) == self.name.encode():
+            self.redis.delete(LOCK)
+
+    def expand_one_webhook(self) -> bool:
+        """Turn the oldest stored webhook into jobs; False when there is none.
+
+        The body stays in `store.READING` until it is done, so a courier that dies in the middle starts it again;
+        asking twice for a job makes one.
+        """
+        body = self.redis.lindex(store.READING, -1) or self.redis.lmove(store.INBOX, store.READING, "RIGHT", "LEFT")
+        if body is None:
+            return False
+        try:
+            self._expand(json.loads(body))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            log.error("a webhook is left out, it is not as Label Studio 1.23 sends them: %s", error)
+        self.redis.lrem(store.READING, -1, cast(str, body))
+        return True
+
+    def _expand(self, event: dict[str, Any]) -> None:
+        if event.get("action") != "TASKS_CREATED":
+            return
+        project = event["project"]
+        try:
+            config = parse_config(project["label_config"], self.settings.car_preset)
+        except ConfigError as error:
+            log.error("project %s cannot be pre-labelled: %s", project["id"], error)
+            return
+        if config.skip:
+            return
+        version = config.version(self.settings.car_weights)
+        for task in event["tasks"]:
+            self.predictor.request(task, int(project["id"]), config, version, store.BATCH)
+        log.info("project %s: %d imported tasks asked for", project["id"], len(event["tasks"]))
+
+    def deliver(self) -> int:
+        """Push what is due; the number of predictions looked after."""
+        due = [(job_id, self.jobs.job(job_id)) for job_id in self.delivery.take_due(PUSH_AT_ONCE)]
+        for project, group in groupby(sorted(due, key=_project_of), key=_project_of):
+            ids = [job_id for job_id, _ in group]
+            try:
+                self._deliver_to(project, ids)
+            except StudioError as error:
+                self._postpone(ids, error)
+        return len(due)
+
+    def _deliver_to(self, project: int, ids: Sequence[str]) -> None:
+        """Push those of one project that Label Studio does not have yet."""
+        missing: list[tuple[str, dict[str, Any]]] = []
+        for job_id in ids:
+            prediction = self._still_missing(job_id)
+            if prediction is not None:
+                missing.append((job_id, prediction))
+        if len(missing) > 1:
+            try:
+                if self.studio.import_predictions(project, [prediction for _, prediction in missing]) == len(missing):
+                    for job_id, _ in missing:
+                        self.delivery.delivered(job_id)
+                    return
+            except StudioUnavailable:
+                raise
+            except StudioError as error:
+                # Label Studio 1.23 refuses a whole batch for one task that is gone.
+                log.warning("project %s refused %d predictions at once, going one by one: %s", project, len(ids), error)
+        for job_id, prediction in missing:
+            self._push_one(job_id, prediction, after_bulk=len(missing) > 1)
+
+    def _still_missing(self, job_id: str) -> dict[str, Any] | None:
+        """The prediction to push with its task, or None when Label Studio has it, or has lost the task."""
+        job, prediction = self.jobs.job(job_id), self.jobs.result(job_id)
+        if job is None or prediction is None:
+            self.delivery.drop(job_id)
+            return None
+        predictions = self.studio.predictions(job.task)
+        if has_version({"predictions": predictions}, job.version):
+            self.delivery.delivered(job_id)
+            return None
+        return {"task": job.task, **prediction}
+
+    def _push_one(self, job_id: str, prediction: dict[str, Any], *, after_bulk: bool) -> None:
+        # A bulk import may have stored some of its predictions before it was refused.
+        if after_bulk and self._still_missing(job_id) is None:
+            return
+        try:
+            if self.studio.create_prediction(prediction["task"], prediction):
+                self.delivery.delivered(job_id)
+            else:
+                log.info("task %s is gone; its prediction is dropped", prediction["task"])
+                self.delivery.drop(job_id)
+        except StudioError as error:
+            self._postpone([job_id], error)
+
+    def _postpone(self, ids: Sequence[str], error: StudioError) -> None:
+        for job_id in ids:
+            pushes = int(self.jobs.ticket(job_id).get("pushes", "0"))
+            self.delivery.postpone(job_id, backoff(pushes, random.random()), str(error))
+        log.warning("%d predictions wait, Label Studio did not take them: %s", len(ids), error)
+
+
+def _project_of(item: tuple[str, Any]) -> int:
+    job = item[1]
+    return job.project if job is not None else 0
+
+
+def run(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT; a Redis that is away is waited for."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    courier = Courier(settings)
+    log.info("courier of %s is ready", settings.label_studio_url)
+    until(stop, courier.round)
+    try:
+        courier.retire()
+    except RedisError:
+        log.warning("Redis is away; a standby takes over within %d seconds", LOCK_SECONDS)
+
+
+def until(stop: threading.Event, once: Callable[[], bool]) -> None:
+    """Call `once` again and again until `stop`; pause when it had nothing to do, longer when Redis is away."""
+    pause = IDLE_SECONDS
+    while not stop.is_set():
+        try:
+            pause = 0.0 if once() else IDLE_SECONDS
+        except RedisError as error:
+            pause = min(max(1.0, pause * 2), 10.0)
+            log.error("Redis at REDIS_URL does not answer, trying again in %.0f s: %s", pause, error)
+        stop.wait(pause)

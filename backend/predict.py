@@ -1,0 +1,136 @@
+"""What a request for predictions gets: what is finished, and the promise that the rest will be delivered.
+
+Label Studio 1.23 knows no deferred answer. `[]` for a task is the only one that it neither stores nor forgets: it
+asks again, and meanwhile the courier pushes. So nothing here ever waits for long, and nothing is ever lost by it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from redis.exceptions import RedisError
+from rq.worker_registration import get_keys
+
+from backend import store
+from backend.delivery import Delivery
+from backend.jobs import Job, Jobs, State
+from backend.project import ConfigError, LabelingConfig, image_url, parse_config
+from backend.settings import Settings
+
+log = logging.getLogger(__name__)
+
+Answer = dict[str, Any] | list[Any]
+"""A prediction, or `[]`: not ready."""
+
+
+class Predictor:
+    """Answers requests of one Label Studio. Thread-safe; opens no connection before it is asked."""
+
+    POLL_SECONDS = 0.05
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.redis = store.connect(settings.redis_url, patient=False)
+        self.jobs = Jobs(self.redis, settings)
+        self.delivery = Delivery(self.redis, self.jobs, settings.car_verify_seconds)
+        self._may_wait = threading.BoundedSemaphore(settings.car_threads // 2)
+
+    def version(self, label_config: str) -> str:
+        """The model version for a project.
+
+        Raises:
+            ConfigError: the labeling config cannot be pre-labelled, with what is missing.
+        """
+        return parse_config(label_config, self.settings.car_preset).version(self.settings.car_weights)
+
+    def note_version(self, version: str) -> None:
+        """Remember a version that a project showed, for /versions."""
+        self.redis.zadd(store.VERSIONS, {version: time.time()})
+
+    def versions(self) -> list[str]:
+        """The versions that projects showed, newest first."""
+        return [store.text(version) for version in self.redis.zrevrange(store.VERSIONS, 0, 99)]
+
+    def predict(self, tasks: Sequence[Mapping[str, Any]], project: int, label_config: str) -> list[Answer]:
+        """One answer per task, in order; `[]` where there is none (yet). Never raises for what a user can cause."""
+        answers: list[Answer] = [[] for _ in tasks]
+        try:
+            config = parse_config(label_config, self.settings.car_preset)
+        except ConfigError as error:
+            log.error("project %s cannot be pre-labelled: %s", project, error)
+            return answers
+        if config.skip:
+            return answers
+        version = config.version(self.settings.car_weights)
+        try:
+            self._fill(answers, tasks, project, config, version)
+        except RedisError as error:
+            log.error("Redis at REDIS_URL does not answer, so tasks wait to be asked again: %s", error)
+        return answers
+
+    def request(
+        self, task: Mapping[str, Any], project: int, config: LabelingConfig, version: str, queue: str
+    ) -> tuple[str, State] | None:
+        """Ask for one task: (job id, where it stands), or None when the task has no image (logged)."""
+        try:
+            job = Job(project, int(task["id"]), image_url(config, task.get("data") or {}), config, version)
+        except (ConfigError, KeyError, TypeError, ValueError) as error:
+            log.error("task %s of project %s is left out: %s", task.get("id"), project, error)
+            return None
+        return self.jobs.id_of(job), self.jobs.request(job, queue)
+
+    def _fill(
+        self,
+        answers: list[Answer],
+        tasks: Sequence[Mapping[str, Any]],
+        project: int,
+        config: LabelingConfig,
+        version: str,
+    ) -> None:
+        queue = store.INTERACTIVE if len(tasks) == 1 else store.BATCH
+        carried = 0
+        for index, task in enumerate(tasks):
+            if has_version(task, version):
+                continue  # only "Test request" and interactive tools ask for what Label Studio already has
+            asked = self.request(task, project, config, version, queue)
+            if asked is None:
+                continue
+            job_id, state = asked
+            if len(tasks) == 1 and state in (State.QUEUED, State.RUNNING):
+                state = self._wait(job_id)
+            if state is not State.DONE:
+                continue
+            if carried >= self.settings.car_answer_limit:
+                self.delivery.push_soon(job_id)
+                continue
+            prediction = self.delivery.answer(job_id, len(tasks))
+            if prediction is not None:
+                answers[index] = prediction
+                carried += 1
+
+    def _wait(self, job_id: str) -> State:
+        """Wait a little for a job, unless enough requests wait already or nobody would work on it."""
+        seconds = self.settings.car_wait
+        if not seconds or not get_keys(connection=self.redis) or not self._may_wait.acquire(blocking=False):
+            return State.QUEUED
+        try:
+            self.delivery.hold(job_id, seconds + 1)
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                state = self.jobs.state(job_id)
+                if state in (State.DONE, State.FAILED):
+                    return state
+                time.sleep(self.POLL_SECONDS)
+            self.delivery.release(job_id)
+            return State.QUEUED
+        finally:
+            self._may_wait.release()
+
+
+def has_version(task: Mapping[str, Any], version: str) -> bool:
+    """Whether the task, as Label Studio sent it, already has a prediction of this version."""
+    return any(prediction.get("model_version") == version for prediction in task.get("predictions") or [])

@@ -1,0 +1,96 @@
+"""Environment variables -> settings. Every process of the backend reads the same ones."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class SettingsError(Exception):
+    """A setting has a value that cannot work; the message names the variable and what it takes."""
+
+
+class Settings(BaseSettings):
+    """All settings, each read from the environment variable of the same name in capitals.
+
+    Names that the Label Studio ecosystem already has (`LABEL_STUDIO_URL`, `LABEL_STUDIO_API_KEY`, `REDIS_URL`,
+    `BASIC_AUTH_USER`, `BASIC_AUTH_PASS`) are kept; our own begin with `CAR_`.
+    """
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    label_studio_url: str = "http://localhost:8080"
+    label_studio_api_key: SecretStr = SecretStr("")
+    redis_url: str = "redis://localhost:6379/0"
+    basic_auth_user: str = ""
+    basic_auth_pass: SecretStr = SecretStr("")
+
+    car_preset: str = "demo"
+    """The service preset of projects that name none: `demo` (shipped weights) or `photos` (OpenAI CLIP)."""
+    car_weights: str = ""
+    """A folder with weights for both towers, instead of the preset's own."""
+    car_device: str = ""
+    """`cpu`, `cuda`, `cuda:1`; empty picks a GPU if there is one."""
+
+    car_wait: float = Field(5.0, ge=0, le=60)
+    """Seconds that a request for a single task may wait for its mask."""
+    car_threads: int = Field(32, ge=2, le=256)
+    """Threads of the web process; at most half of them wait."""
+    car_queue_limit: int = Field(100_000, ge=1)
+    """Jobs that may be open at once; beyond it new tasks are answered "not ready"."""
+    car_answer_limit: int = Field(100, ge=1)
+    """Finished predictions that one answer may carry; the rest is pushed."""
+    car_job_timeout: int = Field(1800, ge=10)
+    """Seconds after which one image is given up."""
+    car_retries: int = Field(3, ge=0, le=20)
+    """How often a job is run again after what may pass, and how often a failed task may be asked for anew."""
+    car_retry_seconds: Annotated[tuple[int, ...], NoDecode] = (10, 60, 300)
+    """Pauses before those runs; the last one repeats."""
+    car_result_days: float = Field(7.0, gt=0)
+    """How long a finished prediction is kept after its delivery."""
+    car_verify_seconds: float = Field(30.0, gt=0)
+    """How long after an answer the courier looks whether Label Studio really stored it."""
+
+    car_max_bytes: int = Field(128 * 2**20, ge=1)
+    car_max_pixels: int = Field(120_000_000, ge=1)
+    car_image_timeout: float = Field(30.0, gt=0)
+    car_allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Private hosts or networks (CIDR) that task images may come from, comma-separated."""
+
+    @field_validator("car_allowed_hosts", "car_retry_seconds", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("label_studio_url")
+    @classmethod
+    def _http_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must look like http://label-studio:8080")
+        return value.rstrip("/")
+
+    @property
+    def auth(self) -> tuple[str, str] | None:
+        """User and password that every route asks for, or None when the backend is open."""
+        if not (self.basic_auth_user or self.basic_auth_pass.get_secret_value()):
+            return None
+        return self.basic_auth_user, self.basic_auth_pass.get_secret_value()
+
+
+def load_settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        SettingsError: names each variable with a bad value and why.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors(include_input=False)]
+        raise SettingsError("Cannot start with these settings:\n  " + "\n  ".join(lines)) from None

@@ -1,0 +1,58 @@
+"""The connection to Redis, and the names of what is kept there.
+
+Only commands of Redis 6.2 are used, so that Valkey and every managed Redis will do.
+"""
+
+from __future__ import annotations
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+INTERACTIVE = "interactive"
+BATCH = "batch"
+QUEUES = (INTERACTIVE, BATCH)
+"""RQ queues in the order in which workers empty them."""
+
+OPEN = "car:open"
+"""Sorted set: job id -> when it was asked for; every job that is queued or running."""
+FAILED = "car:failed"
+"""Sorted set: job id -> when it failed for good."""
+OUTBOX = "car:outbox"
+"""Sorted set: job id -> when the courier is to look after its delivery."""
+INBOX = "car:inbox"
+"""List: raw webhook bodies, oldest last."""
+READING = "car:inbox:reading"
+"""List: the webhook body that the courier is expanding."""
+VERSIONS = "car:versions"
+"""Sorted set: model version -> when a project last showed it."""
+COUNTERS = "car:counters"
+"""Hash: what happened since the beginning (delivered, dropped, failed)."""
+
+
+def ticket_key(job_id: str) -> str:
+    """Hash with the state of one job (see `backend.jobs`)."""
+    return f"car:ticket:{job_id}"
+
+
+def result_key(job_id: str) -> str:
+    """String with the compressed prediction of one finished job."""
+    return f"car:result:{job_id}"
+
+
+def connect(url: str, *, patient: bool) -> Redis:
+    """A client for `url`; nothing is sent yet.
+
+    `patient` is for workers and couriers, which block on Redis and outlive its restarts. The web process is not
+    patient: it would rather answer "not ready" within a second.
+    """
+    if patient:
+        return Redis.from_url(url, socket_connect_timeout=5, socket_timeout=30, health_check_interval=30)
+    return Redis.from_url(
+        url, socket_connect_timeout=0.5, socket_timeout=0.8, retry=Retry(NoBackoff(), 0), max_connections=300
+    )
+
+
+def text(value: object) -> str:
+    """Redis answers bytes; everything that we read as text is UTF-8."""
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,108 @@
+"""Upkeep: whatever was lost between Redis, RQ and a dead worker is given back.
+
+Runs every few seconds in the courier. All steps are idempotent and safe beside working workers.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from rq import Queue
+from rq.exceptions import NoSuchJobError
+from rq.job import Job as RQJob
+from rq.job import JobStatus
+from rq.registry import ScheduledJobRegistry, StartedJobRegistry, clean_registries
+from rq.worker_registration import clean_worker_registry
+
+from backend import store
+from backend.jobs import Jobs, State
+
+log = logging.getLogger(__name__)
+
+STUCK_SECONDS = 10
+"""A job between a queue and its start takes milliseconds; after this long its worker is gone."""
+LOST_SECONDS = 60
+"""Only tickets open for longer than this are compared with RQ: younger ones may just be on their way."""
+
+# KEYS intermediate list, queue list. ARGV job id.
+_GIVE_BACK = "if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then redis.call('LPUSH', KEYS[2], ARGV[1]) end"
+
+
+def sweep(jobs: Jobs) -> None:
+    """Bring RQ and the tickets together again."""
+    for queue in jobs.queues.values():
+        enqueue_scheduled(jobs, queue)
+        give_back_taken(jobs, queue)
+        clean_registries(queue)  # a worker without heartbeat: its job is retried, or failed after the last try
+        clean_worker_registry(queue)
+    reconcile(jobs)
+
+
+def enqueue_scheduled(jobs: Jobs, queue: Queue) -> None:
+    """Queue the retries whose pause is over (RQ's own scheduler would fork a process in the worker)."""
+    registry = ScheduledJobRegistry(queue=queue)
+    for job_id in registry.get_jobs_to_schedule():
+        try:
+            job = RQJob.fetch(job_id, connection=jobs.redis, serializer=queue.serializer)
+        except NoSuchJobError:
+            registry.remove(job_id)
+            continue
+        with jobs.redis.pipeline() as pipe:
+            queue._enqueue_job(job, pipeline=pipe)
+            registry.remove(job_id, pipeline=pipe)
+            pipe.execute()
+
+
+def give_back_taken(jobs: Jobs, queue: Queue) -> None:
+    """Return jobs that a worker took but never started to the front of their queue; this costs no retry."""
+    taken = queue.intermediate_queue
+    started = set(StartedJobRegistry(queue=queue).get_job_ids(cleanup=False))
+    for job_id in taken.get_job_ids():
+        if job_id in started or taken.set_first_seen(job_id):
+            continue
+        seen = taken.get_first_seen(job_id)
+        if seen is not None and time.time() - seen.timestamp() > STUCK_SECONDS:
+            jobs.redis.eval(_GIVE_BACK, 2, taken.key, queue.key, job_id)
+            jobs.redis.delete(taken.get_first_seen_key(job_id))
+            log.warning("job %s was taken by a worker that died; it is queued again", job_id)
+
+
+def reconcile(jobs: Jobs) -> None:
+    """Compare tickets that have been open for long with RQ: fail what RQ gave up, queue again what RQ lost."""
+    open_ids = jobs.open_ids(older_than=LOST_SECONDS)
+    if not open_ids:
+        return
+    known = _known_to_rq(jobs)
+    for job_id in open_ids:
+        if job_id in known:
+            continue
+        job, ticket = jobs.job(job_id), jobs.ticket(job_id)
+        if job is None:
+            jobs.redis.zrem(store.OPEN, job_id)
+        elif ticket.get("state") not in (State.QUEUED, State.RUNNING):
+            continue
+        elif _gave_up(jobs, job_id):
+            jobs.fail(job_id, ticket.get("error") or "the worker died each time it tried (out of memory?)")
+        else:
+            jobs.enqueue(job_id, job, store.BATCH)
+            log.warning("job %s was lost; it is queued again", job_id)
+
+
+def _known_to_rq(jobs: Jobs) -> set[str]:
+    """Ids of all jobs that RQ will still run or is running."""
+    known: set[str] = set()
+    for queue in jobs.queues.values():
+        known.update(queue.job_ids)
+        known.update(queue.intermediate_queue.get_job_ids())
+        known.update(StartedJobRegistry(queue=queue).get_job_ids(cleanup=False))
+        known.update(ScheduledJobRegistry(queue=queue).get_job_ids(cleanup=False))
+    return known
+
+
+def _gave_up(jobs: Jobs, job_id: str) -> bool:
+    try:
+        job = RQJob.fetch(job_id, connection=jobs.redis, serializer=jobs.queues[store.BATCH].serializer)
+    except NoSuchJobError:
+        return False
+    return bool(job.get_status() == JobStatus.FAILED)

@@ -1,0 +1,245 @@
+"""The GPU worker: fetch an image, segment it, keep the result. The only module of the backend that imports torch.
+
+The weights are loaded once per process and stay on the card, so jobs run in this process (RQ's SimpleWorker); a thread
+keeps the worker's and the job's heartbeat going, and the courier gives back what a dead worker leaves behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+from redis.exceptions import RedisError
+from rq import Queue, SimpleWorker, get_current_job
+from rq.exceptions import DequeueTimeout, NoSuchJobError
+from rq.intermediate_queue import IntermediateQueue
+from rq.job import Job as RQJob
+from rq.serializers import JSONSerializer
+
+from backend import brush, store
+from backend.images import ImageError, ImageFetcher, ImageUnavailable, Limits
+from backend.jobs import Job, Jobs, State
+from backend.project import LabelingConfig
+from backend.settings import Settings, load_settings
+from backend.studio import Studio, StudioUnavailable
+from model.segmenter import Segmentation, Segmenter
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 15
+DEAD_AFTER_SECONDS = 60
+"""A worker silent for this long is dead: its job goes to another."""
+
+
+class VersionMismatch(Exception):
+    """This worker would not produce what the job's model version promises (another release, other weights)."""
+
+
+PASSING = (ImageUnavailable, StudioUnavailable)
+PERMANENT = (ImageError, VersionMismatch, ValueError)
+
+
+class Engine:
+    """What one worker process keeps: the connection, the fetcher, and one segmenter per preset in use."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.redis = store.connect(settings.redis_url, patient=True)
+        self.jobs = Jobs(self.redis, settings)
+        studio = Studio(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
+        limits = Limits(settings.car_max_bytes, settings.car_max_pixels, settings.car_image_timeout)
+        self.fetcher = ImageFetcher(
+            settings.label_studio_url, studio.authorization, limits, allowed_hosts=settings.car_allowed_hosts
+        )
+        self._segmenters: dict[str, Segmenter] = {}
+
+    def segmenter(self, config: LabelingConfig) -> Segmenter:
+        """The segmenter of a config's preset; the weights are loaded at its first use."""
+        preset = config.model_preset()
+        if preset.checksum not in self._segmenters:
+            self._segmenters[preset.checksum] = Segmenter(
+                preset, self.settings.car_device or None, self.settings.car_weights or None
+            )
+        return self._segmenters[preset.checksum]
+
+    def predict(self, job: Job) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Fetch and segment: (the prediction as Label Studio stores it, the labels found)."""
+        own_version = job.config.version(self.settings.car_weights)
+        if own_version != job.version:
+            raise VersionMismatch(
+                f"this worker would write {own_version}, the job wants {job.version}; "
+                "start workers and backend from the same release, with the same CAR_WEIGHTS"
+            )
+        image = self.fetcher.fetch(job.image, job.task)
+        segmentation = self.segmenter(job.config).segment(image, job.config.queries(), job.config.thresholds())
+        return prediction(job, segmentation), segmentation.labels
+
+
+def prediction(job: Job, segmentation: Segmentation) -> dict[str, Any]:
+    """The prediction for a task: one brush region per label found; the task's score is their mean, 0 when none is."""
+    stored_names = {label.value: label.name for label in job.config.labels}
+    regions = [
+        brush.region(
+            mask,
+            stored_names[label],
+            job.config.from_name,
+            job.config.to_name,
+            float(score),
+            region_id(job, label),
+        )
+        for label, mask, score in zip(segmentation.labels, segmentation.masks, segmentation.scores, strict=True)
+    ]
+    score = float(np.mean(segmentation.scores)) if regions else 0.0
+    return {"result": regions, "score": score, "model_version": job.version}
+
+
+def region_id(job: Job, label: str) -> str:
+    """Stable over re-runs, so that a correction can be compared with what was predicted."""
+    return hashlib.sha256(f"{job.task}/{job.version}/{label}".encode()).hexdigest()[:10]
+
+
+@cache
+def engine() -> Engine:
+    """This process's engine."""
+    return Engine(load_settings())
+
+
+def segment(payload: dict[str, Any]) -> str:
+    """The one job function: segment one image and keep the result. Returns a short summary for RQ's log.
+
+    What may pass is raised for RQ to run again; what cannot is recorded as failed at once.
+    """
+    own = engine()
+    job = Job.from_json(payload)
+    job_id = own.jobs.id_of(job)
+    if own.jobs.state(job_id) is State.DONE and own.jobs.result(job_id) is not None:
+        return "already done"  # given back by the sweep although it had finished
+    own.jobs.start(job_id)
+    begun = time.perf_counter()
+    try:
+        result, found = own.predict(job)
+    except Exception as error:
+        _record_failure(own.jobs, job_id, error)
+        raise
+    own.jobs.finish(job_id, result, found)
+    summary = f"task {job.task}: {', '.join(found) or 'nothing'} found in {time.perf_counter() - begun:.2f} s"
+    log.info(summary)
+    return summary
+
+
+def _record_failure(jobs: Jobs, job_id: str, error: Exception) -> None:
+    reason = str(error) or type(error).__name__
+    if not isinstance(error, (*PASSING, *PERMANENT)):
+        reason = f"{type(error).__name__}: {reason}"
+    current = get_current_job()
+    if isinstance(error, PERMANENT) and not isinstance(error, PASSING) and current is not None:
+        current.retries_left = 0
+    if current is not None and current.should_retry:
+        jobs.retry(job_id, reason)
+        log.warning("job %s will be tried again: %s", job_id, reason)
+    else:
+        jobs.fail(job_id, reason)
+        log.error("job %s failed: %s", job_id, reason)
+
+
+class TakingQueue(Queue):  # type: ignore[misc]
+    """A queue from which a job is taken without a moment in which it is nowhere.
+
+    RQ 2.12 does so (LMOVE into an intermediate list) only for workers with one queue; with two it pops, and a worker
+    killed between popping and starting loses the job. This one moves for any number of queues, first queue first.
+    """
+
+    POLL_SECONDS = 0.25
+
+    @classmethod
+    def dequeue_any(  # type: ignore[no-untyped-def]
+        cls, queues: Iterable[Queue], timeout: int | None, connection, job_class=None, serializer=None, **kwargs: Any
+    ) -> tuple[RQJob, Queue] | None:
+        """See `rq.Queue.dequeue_any`: waits up to `timeout` seconds, None means do not wait."""
+        queues = list(queues)
+        until = time.monotonic() + (timeout or 0)
+        while True:
+            for queue in queues:
+                job_id = connection.lmove(queue.key, IntermediateQueue.get_intermediate_queue_key(queue.key))
+                if job_id is None:
+                    continue
+                try:
+                    return (job_class or RQJob).fetch(
+                        store.text(job_id), connection=connection, serializer=serializer
+                    ), queue
+                except NoSuchJobError:
+                    queue.intermediate_queue.remove(store.text(job_id))
+            if timeout is None:
+                return None
+            if time.monotonic() >= until:
+                raise DequeueTimeout(timeout, [queue.key for queue in queues])
+            time.sleep(cls.POLL_SECONDS)
+
+
+class GPUWorker(SimpleWorker):  # type: ignore[misc]
+    """RQ's SimpleWorker with a heartbeat during the job and the safe dequeue of `TakingQueue`."""
+
+    queue_class = TakingQueue
+
+    def execute_job(self, job: RQJob, queue: Queue) -> None:
+        """Run the job here, with a thread that shows that we live."""
+        self.prepare_execution(job)
+        with pulse(lambda: self._beat(job)):
+            self.perform_job(job, queue)
+        self.set_state("idle")
+
+    def prepare_job_execution(self, job: RQJob, remove_from_intermediate_queue: bool = False) -> None:
+        """The job is now in RQ's registry of started ones, so it leaves the intermediate list, always."""
+        super().prepare_job_execution(job, remove_from_intermediate_queue=True)
+
+    def get_heartbeat_ttl(self, job: RQJob) -> int:
+        """Seconds without a heartbeat after which the job is given to somebody else."""
+        return DEAD_AFTER_SECONDS
+
+    def run_maintenance_tasks(self) -> None:
+        """The courier's sweep does it: RQ's cleaner holds a lock for 15 minutes if it dies."""
+
+    def _beat(self, job: RQJob) -> None:
+        if self.execution is not None:
+            self.maintain_heartbeats(job)
+
+
+@contextmanager
+def pulse(beat: Callable[[], None]) -> Iterator[None]:
+    """Call `beat` every `HEARTBEAT_SECONDS` in a thread while the block runs."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(HEARTBEAT_SECONDS):
+            try:
+                beat()
+            except (RedisError, AttributeError) as error:  # Redis restarts; or RQ ended the execution meanwhile
+                log.warning("no heartbeat: %s", error)
+
+    thread = threading.Thread(target=run, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def work(settings: Settings, burst: bool = False) -> None:
+    """Load the weights of the default preset, then work until told to stop (`burst`: until the queues are empty)."""
+    own = engine()
+    default = LabelingConfig("", "", "", (), settings.car_preset)
+    begun = time.perf_counter()
+    segmenter = own.segmenter(default)
+    seconds = time.perf_counter() - begun
+    log.info("preset %s is ready on %s after %.1f s", settings.car_preset, segmenter.device, seconds)
+    queues = [TakingQueue(name, connection=own.redis, serializer=JSONSerializer) for name in store.QUEUES]
+    worker = GPUWorker(queues, connection=own.redis, serializer=JSONSerializer, worker_ttl=DEAD_AFTER_SECONDS)
+    worker.work(burst=burst, logging_level="WARNING")
