@@ -1,0 +1,89 @@
+"""The folder of a local run (`.run`): its lock, what it remembers between runs, and the state that others read.
+
+| path | holds |
+|---|---|
+| `state.json` | addresses and process ids of the run that is going on; gone when it has stopped |
+| `memory.json` | login, token, demo project and address of the last run |
+| `lock` | held while a run is going on, with its process id |
+| `logs/`, `redis/`, `label-studio/` | what the processes write |
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from backend.local.label_studio import Account, new_account
+from backend.local.processes import LocalError
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What one run leaves to the next."""
+
+    account: Account
+    project: int | None = None
+    """The demo project, once it has been created."""
+    has_images: bool = False
+    """Whether its images were imported; a run may be interrupted between the two."""
+    is_prelabelled: bool = False
+    """Whether all of them have been seen with a prediction."""
+    backend_url: str = ""
+    """Where projects were told to find the backend."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Return what the last run left in the folder, or a fresh account."""
+        try:
+            known = json.loads((folder / "memory.json").read_text())
+            return cls(**{**known, "account": Account(**known["account"])})
+        except FileNotFoundError:
+            return cls(new_account())
+        except (ValueError, TypeError, KeyError) as error:
+            raise LocalError(
+                f"{folder / 'memory.json'} is damaged ({error}). Remove the folder {folder} to begin anew."
+            ) from error
+
+    def save(self, folder: Path, **changes: Any) -> Self:
+        """Write this, with changes, for the next run, and return it."""
+        changed = replace(self, **changes)
+        write_private(folder / "memory.json", asdict(changed))
+        return changed
+
+
+def write_private(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON that only its owner may read (it holds a token); readers never see half of it."""
+    draft = path.with_name(path.name + ".new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(value, file, indent=2)
+        file.write("\n")
+    draft.replace(path)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process. Raises LocalError when another run has it.
+
+    The lock is the kernel's, and ends with the process however that dies.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            raise LocalError(
+                f"Another run (process {lock.read().strip() or 'unknown'}) is using {folder}. Stop it with Ctrl-C "
+                "where it runs, or give this one another folder with --data."
+            ) from error
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield

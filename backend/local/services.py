@@ -1,0 +1,42 @@
+"""The backend's own processes: the web service, its workers and the courier."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from backend.local.processes import Program
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The repository."""
+
+WORKER_GRACE = 20.0
+"""Seconds for a worker to finish the image that it is at."""
+
+
+def environment(redis_url: str, studio_url: str = "", api_key: str = "") -> dict[str, str]:
+    """Return the environment of the backend's processes: this one's, with the addresses of this run."""
+    env = {**os.environ, "REDIS_URL": redis_url, "PYTHONUNBUFFERED": "1"}
+    env.setdefault("CAR_PRESET", "demo")
+    if studio_url:
+        env |= {"LABEL_STUDIO_URL": studio_url, "LABEL_STUDIO_API_KEY": api_key}
+    return env
+
+
+def programs(env: Mapping[str, str], port: int, workers: int) -> list[Program]:
+    """Describe the web service on `port`, the courier and so many workers."""
+    threads = str(max(1, (os.cpu_count() or 1) // max(workers, 1)))
+    worker_env = {"OMP_NUM_THREADS": threads, **env}
+    names = ["worker"] if workers == 1 else [f"worker-{number}" for number in range(1, workers + 1)]
+    return [
+        backend_program("backend", ("serve", "--port", str(port)), env),
+        backend_program("courier", ("courier",), env),
+        *(backend_program(name, ("worker",), worker_env, WORKER_GRACE) for name in names),
+    ]
+
+
+def backend_program(name: str, arguments: tuple[str, ...], env: Mapping[str, str], grace: float = 10.0) -> Program:
+    """Describe one command of `python -m backend`."""
+    return Program(name, (sys.executable, "-m", "backend", *arguments), env, ROOT, grace)
