@@ -152,23 +152,19 @@ class Jobs:
         return State(answer)
 
     def enqueue(self, job_id: str, job: Job, queue: str) -> None:
-        """Put a job with an open ticket on a queue, in one transaction."""
-        pauses = list(self.settings.car_retry_seconds) or [0]
-        retries = self.settings.car_retries
-        with self.redis.pipeline() as pipe:
-            FailedJobRegistry(queue=self.queues[queue]).remove(job_id, pipeline=pipe)
-            self.queues[queue].enqueue_call(
-                SEGMENT,
-                args=(job.to_json(),),
-                job_id=job_id,
-                timeout=self.settings.car_job_timeout,
-                result_ttl=60,
-                failure_ttl=self.keep_seconds,
-                description=f"task {job.task} of project {job.project}",
-                retry=Retry(max=retries, interval=pauses) if retries else None,
-                pipeline=pipe,
-            )
-            pipe.execute()
+        """Put a job with an open ticket on a queue."""
+        retries, pauses = self.settings.car_retries, list(self.settings.car_retry_seconds)
+        self.redis.zrem(FailedJobRegistry(queue=self.queues[queue]).key, job_id)
+        self.queues[queue].enqueue_call(
+            SEGMENT,
+            args=(job.to_json(),),
+            job_id=job_id,
+            timeout=self.settings.car_job_timeout,
+            result_ttl=60,
+            failure_ttl=self.keep_seconds,
+            description=f"task {job.task} of project {job.project}",
+            retry=Retry(max=retries, interval=pauses or 0) if retries else None,
+        )
 
     def start(self, job_id: str) -> None:
         """A worker begins."""

@@ -1,0 +1,82 @@
+"""A labeling config, tasks and a Label Studio that exists only in memory, for tests of what talks to one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from backend.delivery import Delivery
+from backend.jobs import Job, Jobs
+from backend.project import LabelingConfig, parse_config
+from backend.settings import Settings
+from backend.studio import StudioError, StudioUnavailable
+
+CONFIG = """<View><Image name="image" value="$image"/>
+<BrushLabels name="mask" toName="image"><Label value="cat"/><Label value="moai" alias="statue"/></BrushLabels></View>"""
+
+
+def task(number: int, **more: Any) -> dict[str, Any]:
+    return {"id": number, "data": {"image": f"/data/upload/1/{number}.png"}, "predictions": [], **more}
+
+
+def finished(version: str, *labels: str) -> dict[str, Any]:
+    regions = [{"id": label, "type": "brushlabels", "value": {"brushlabels": [label]}} for label in labels]
+    return {"result": regions, "score": 0.9 if labels else 0.0, "model_version": version}
+
+
+class MemoryStudio:
+    """Behaves as Label Studio 1.23 was measured to: no upsert, a batch with an unknown task is refused whole."""
+
+    def __init__(self, tasks: Sequence[int] = ()):
+        self.stored: dict[int, list[dict[str, Any]]] = {number: [] for number in tasks}
+        self.down = False
+        self.silently_drops = False
+        self.calls: list[str] = []
+
+    def _called(self, name: str) -> None:
+        self.calls.append(name)
+        if self.down:
+            raise StudioUnavailable("connection refused")
+
+    def predictions(self, task_id: int) -> list[dict[str, Any]]:
+        self._called("predictions")
+        return list(self.stored.get(task_id, []))
+
+    def create_prediction(self, task_id: int, prediction: Mapping[str, Any]) -> bool:
+        self._called("create")
+        if task_id not in self.stored:
+            return False
+        self.stored[task_id].append(dict(prediction))
+        return True
+
+    def import_predictions(self, project: int, predictions: Sequence[Mapping[str, Any]]) -> int:
+        self._called("import")
+        if any(prediction["task"] not in self.stored for prediction in predictions):
+            raise StudioError("400: one task is unknown")
+        if self.silently_drops:
+            return 0
+        for prediction in predictions:
+            self.stored[prediction["task"]].append(dict(prediction))
+        return len(predictions)
+
+
+@pytest.fixture
+def config() -> LabelingConfig:
+    return parse_config(CONFIG, "demo")
+
+
+@pytest.fixture
+def jobs(redis: Any, settings: Settings) -> Jobs:
+    return Jobs(redis, settings)
+
+
+@pytest.fixture
+def delivery(jobs: Jobs, settings: Settings) -> Delivery:
+    return Delivery(jobs.redis, jobs, settings.car_verify_seconds)
+
+
+@pytest.fixture
+def job(config: LabelingConfig) -> Job:
+    return Job(1, 7, "/data/upload/1/7.png", config, config.version())

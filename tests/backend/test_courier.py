@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from backend import store
+from backend.courier import LOCK, Courier, until
+from backend.jobs import Job
+from backend.project import LabelingConfig
+from backend.settings import Settings
+from tests.backend.conftest import CONFIG, MemoryStudio, finished, task
+from tests.conftest import RedisProcess
+
+
+@pytest.fixture
+def studio() -> MemoryStudio:
+    return MemoryStudio(range(1, 41))
+
+
+@pytest.fixture
+def courier(settings: Settings, studio: MemoryStudio) -> Courier:
+    return Courier(settings, studio)  # type: ignore[arg-type]
+
+
+def event(*numbers: int, action: str = "TASKS_CREATED", config: str = CONFIG) -> bytes:
+    tasks = [task(number) for number in numbers]
+    return json.dumps({"action": action, "tasks": tasks, "project": {"id": 1, "label_config": config}}).encode()
+
+
+def finish(courier: Courier, config: LabelingConfig, *numbers: int) -> list[str]:
+    ids = []
+    for number in numbers:
+        job = Job(1, number, f"/data/upload/1/{number}.png", config, config.version())
+        ids.append(courier.jobs.id_of(job))
+        courier.jobs.request(job, store.BATCH)
+        courier.jobs.finish(ids[-1], finished(job.version, "cat"), ["cat"])
+    return ids
+
+
+def deliver_all(courier: Courier) -> None:
+    while courier.deliver():
+        pass
+
+
+def test_an_import_is_prelabelled(courier: Courier, redis: Redis) -> None:
+    redis.lpush(store.INBOX, event(1, 2, 3))
+    assert courier.round()
+    assert len(courier.jobs.queues[store.BATCH]) == 3
+    assert redis.llen(store.INBOX) == redis.llen(store.READING) == 0
+
+
+def test_a_courier_that_died_over_a_webhook_starts_it_again(courier: Courier, redis: Redis) -> None:
+    redis.lpush(store.READING, event(1, 2))
+    redis.lpush(store.INBOX, event(3))
+    while courier.expand_one_webhook():
+        pass
+    assert len(courier.jobs.queues[store.BATCH]) == 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"not json",
+        b"5",
+        b"{}",
+        b'{"action": "TASKS_CREATED"}',
+        b'{"action": "TASKS_CREATED", "tasks": 3, "project": {"id": 1, "label_config": "<View/>"}}',
+        event(1, action="ANNOTATION_CREATED"),
+        event(1, config="<View/>"),
+        event(1, config=CONFIG.replace("<BrushLabels", '<BrushLabels model_skip="true"')),
+    ],
+)
+def test_other_webhooks_are_read_and_do_no_harm(courier: Courier, redis: Redis, body: bytes) -> None:
+    redis.lpush(store.INBOX, body)
+    redis.lpush(store.INBOX, event(9))
+    while courier.expand_one_webhook():
+        pass
+    assert len(courier.jobs.queues[store.BATCH]) == 1
+    assert redis.llen(store.READING) == 0
+
+
+def test_finished_predictions_reach_each_task_once(
+    courier: Courier, studio: MemoryStudio, config: LabelingConfig
+) -> None:
+    finish(courier, config, *range(1, 41))
+    deliver_all(courier)
+    assert all(len(stored) == 1 for stored in studio.stored.values())
+    assert studio.calls.count("import") == 2, "in bulk"
+    assert courier.delivery.pending() == 0
+
+
+def test_what_label_studio_already_has_is_not_pushed(
+    courier: Courier, studio: MemoryStudio, config: LabelingConfig
+) -> None:
+    studio.stored[1] = [{"model_version": config.version()}]
+    studio.stored[2] = [{"model_version": "another"}]
+    finish(courier, config, 1, 2)
+    deliver_all(courier)
+    assert [len(studio.stored[number]) for number in (1, 2)] == [1, 2]
+
+
+def test_a_deleted_task_does_not_hold_up_its_batch(
+    courier: Courier, studio: MemoryStudio, config: LabelingConfig, redis: Redis
+) -> None:
+    finish(courier, config, 1, 2, 99, 3)
+    deliver_all(courier)
+    assert [len(studio.stored[number]) for number in (1, 2, 3)] == [1, 1, 1]
+    assert courier.delivery.pending() == 0
+    assert redis.hgetall(store.COUNTERS) == {b"delivered": b"3", b"dropped": b"1"}
+
+
+def test_a_batch_silently_dropped_goes_one_by_one(
+    courier: Courier, studio: MemoryStudio, config: LabelingConfig
+) -> None:
+    studio.silently_drops = True
+    finish(courier, config, 1, 2, 3)
+    deliver_all(courier)
+    assert [len(studio.stored[number]) for number in (1, 2, 3)] == [1, 1, 1]
+
+
+def test_label_studio_down_is_waited_for(courier: Courier, studio: MemoryStudio, config: LabelingConfig) -> None:
+    studio.down = True
+    ids = finish(courier, config, 1, 2)
+    deliver_all(courier)
+    assert courier.delivery.pending() == 2
+    assert courier.jobs.ticket(ids[0])["undelivered"] == "connection refused"
+    studio.down = False
+    courier.redis.zadd(store.OUTBOX, dict.fromkeys(ids, 0.0))  # the pause is over
+    deliver_all(courier)
+    assert [len(studio.stored[number]) for number in (1, 2)] == [1, 1]
+    assert "undelivered" not in courier.jobs.ticket(ids[0])
+
+
+def test_an_answer_that_label_studio_dropped_is_pushed(
+    courier: Courier, studio: MemoryStudio, config: LabelingConfig
+) -> None:
+    (job_id,) = finish(courier, config, 1)
+    assert courier.delivery.answer(job_id)
+    assert courier.deliver() == 0
+    time.sleep(courier.settings.car_verify_seconds + 0.05)
+    deliver_all(courier)
+    assert len(studio.stored[1]) == 1
+
+
+def test_an_answer_that_arrived_is_not_doubled(courier: Courier, studio: MemoryStudio, config: LabelingConfig) -> None:
+    (job_id,) = finish(courier, config, 1)
+    answer = courier.delivery.answer(job_id)
+    assert answer is not None
+    studio.stored[1].append(answer)
+    time.sleep(courier.settings.car_verify_seconds + 0.05)
+    deliver_all(courier)
+    assert len(studio.stored[1]) == 1
+
+
+def test_one_courier_works_and_the_other_takes_over(
+    settings: Settings, studio: MemoryStudio, config: LabelingConfig, redis: Redis
+) -> None:
+    first, second = (Courier(settings, studio) for _ in range(2))  # type: ignore[arg-type]
+    first.round()
+    finish(second, config, 1)
+    assert not second.round()
+    assert studio.stored[1] == []
+    first.retire()
+    assert second.round()
+    assert len(studio.stored[1]) == 1
+    assert redis.ttl(LOCK) > 30
+
+
+def test_the_loop_survives_redis_going_away(own_redis: RedisProcess, settings: Settings, studio: MemoryStudio) -> None:
+    courier = Courier(settings.model_copy(update={"redis_url": own_redis.url}), studio)  # type: ignore[arg-type]
+    stop = threading.Event()
+    thread = threading.Thread(target=until, args=(stop, courier.round))
+    thread.start()
+    try:
+        own_redis.stop()
+        time.sleep(0.5)
+        own_redis.start()
+        courier.redis.lpush(store.INBOX, event(1))
+        assert eventually(lambda: len(courier.jobs.queues[store.BATCH]) == 1)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def eventually(condition: Any, seconds: float = 10) -> bool:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False

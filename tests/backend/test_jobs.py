@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from backend import store
+from backend.jobs import Job, Jobs, State
+from backend.settings import Settings
+
+
+def queued_ids(jobs: Jobs, queue: str) -> list[str]:
+    return list(jobs.queues[queue].job_ids)
+
+
+def test_the_id_tells_task_and_project_and_depends_on_what_is_asked(job: Job) -> None:
+    job_id = job.id_at("http://a")
+    assert job_id.startswith("p1-t7-")
+    others = [replace(job, image="/x.png"), replace(job, version="v2"), replace(job, task=8), replace(job, project=2)]
+    assert len({job_id, job.id_at("http://b"), *(other.id_at("http://a") for other in others)}) == 6
+    assert job.id_at("http://a") == job_id
+
+
+def test_a_job_survives_json(job: Job) -> None:
+    assert Job.from_json(job.to_json()) == job
+
+
+def test_asked_five_times_is_one_job(jobs: Jobs, job: Job) -> None:
+    assert [jobs.request(job, store.BATCH) for _ in range(5)] == [State.QUEUED] * 5
+    assert queued_ids(jobs, store.BATCH) == [jobs.id_of(job)]
+
+
+def test_while_it_runs_it_is_not_asked_again(jobs: Jobs, job: Job) -> None:
+    jobs.request(job, store.BATCH)
+    jobs.queues[store.BATCH].empty()
+    jobs.start(jobs.id_of(job))
+    assert jobs.request(job, store.BATCH) is State.RUNNING
+    assert queued_ids(jobs, store.BATCH) == []
+
+
+def test_somebody_waiting_moves_a_task_of_the_batch_to_the_front(jobs: Jobs, job: Job) -> None:
+    for number in range(3):
+        jobs.request(replace(job, task=number), store.BATCH)
+    wanted = replace(job, task=1)
+    jobs.request(wanted, store.INTERACTIVE)
+    assert queued_ids(jobs, store.INTERACTIVE) == [jobs.id_of(wanted)]
+    assert jobs.id_of(wanted) not in queued_ids(jobs, store.BATCH)
+
+
+def test_a_finished_job_keeps_its_prediction_and_goes_to_the_courier(jobs: Jobs, job: Job, redis: Redis) -> None:
+    jobs.request(job, store.BATCH)
+    jobs.finish(jobs.id_of(job), {"result": [], "score": 0.0}, ["cat"])
+    assert jobs.request(job, store.BATCH) is State.DONE
+    assert jobs.result(jobs.id_of(job)) == {"result": [], "score": 0.0}
+    assert jobs.open_ids() == []
+    assert redis.zcard(store.OUTBOX) == 1
+
+
+def test_a_forgotten_prediction_is_made_again(jobs: Jobs, job: Job, redis: Redis) -> None:
+    jobs.request(job, store.BATCH)
+    jobs.finish(jobs.id_of(job), {}, [])
+    redis.delete(store.result_key(jobs.id_of(job)))
+    jobs.queues[store.BATCH].empty()
+    assert jobs.request(job, store.BATCH) is State.QUEUED
+    assert queued_ids(jobs, store.BATCH) == [jobs.id_of(job)]
+
+
+def test_a_failed_job_runs_again_within_its_budget(jobs: Jobs, job: Job) -> None:
+    job_id = jobs.id_of(job)
+    states = []
+    for _ in range(jobs.settings.car_retries + 3):
+        states.append(jobs.request(job, store.BATCH))
+        if states[-1] is State.QUEUED:
+            jobs.fail(job_id, "no such image")
+    assert states == [State.QUEUED] * (1 + jobs.settings.car_retries) + [State.FAILED] * 2
+    assert [ticket["error"] for _, ticket in jobs.failures()] == ["no such image"]
+
+
+def test_failing_twice_counts_once(jobs: Jobs, job: Job, redis: Redis) -> None:
+    jobs.request(job, store.BATCH)
+    for _ in range(2):
+        jobs.fail(jobs.id_of(job), "broken")
+    assert redis.hget(store.COUNTERS, "failed") == b"1"
+
+
+def test_the_queue_is_bounded(redis: Redis, settings: Settings, job: Job) -> None:
+    jobs = Jobs(redis, settings.model_copy(update={"car_queue_limit": 2}))
+    states = [jobs.request(replace(job, task=number), store.BATCH) for number in range(3)]
+    assert states == [State.QUEUED, State.QUEUED, State.REFUSED]
+    assert jobs.state(jobs.id_of(replace(job, task=2))) is None
+
+
+@pytest.mark.parametrize("state", [None, *State])
+def test_a_ticket_answers_its_state(jobs: Jobs, redis: Redis, state: State | None) -> None:
+    if state:
+        redis.hset(store.ticket_key("x"), "state", state)
+    assert jobs.state("x") is state
+
+
+def test_nothing_secret_is_queued(jobs: Jobs, job: Job, redis: Redis) -> None:
+    jobs.request(job, store.BATCH)
+    everything: list[Any] = [redis.hgetall(key) for key in redis.keys() if redis.type(key) == b"hash"]
+    assert jobs.settings.label_studio_api_key.get_secret_value().encode() not in repr(everything).encode().split(b"'")

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+from redis import Redis
+from rq.job import Job as RQJob
+from rq.job import JobStatus
+from rq.registry import ScheduledJobRegistry
+from rq.serializers import JSONSerializer
+
+from backend import store, sweep
+from backend.jobs import Job, Jobs, State
+
+
+@pytest.fixture
+def asked(jobs: Jobs, job: Job) -> str:
+    jobs.request(job, store.BATCH)
+    return jobs.id_of(job)
+
+
+def rq_job(jobs: Jobs, job_id: str) -> RQJob:
+    return RQJob.fetch(job_id, connection=jobs.redis, serializer=JSONSerializer)
+
+
+def take(jobs: Jobs) -> None:
+    """What a worker does before it dies."""
+    queue = jobs.queues[store.BATCH]
+    jobs.redis.lmove(queue.key, queue.intermediate_queue_key)
+
+
+def test_a_job_taken_by_a_dead_worker_comes_back_without_costing_a_retry(
+    jobs: Jobs, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "STUCK_SECONDS", 0.1)
+    for _ in range(50):
+        take(jobs)
+        sweep.sweep(jobs)
+        assert jobs.queues[store.BATCH].job_ids == [], "it may still be starting"
+        time.sleep(0.11)
+        sweep.sweep(jobs)
+        assert jobs.queues[store.BATCH].job_ids == [asked]
+    assert rq_job(jobs, asked).retries_left == jobs.settings.car_retries
+
+
+def test_a_job_that_rq_lost_is_queued_again(jobs: Jobs, asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs.queues[store.BATCH].empty()
+    sweep.sweep(jobs)
+    assert jobs.queues[store.BATCH].job_ids == [], "too young to tell"
+    monkeypatch.setattr(sweep, "LOST_SECONDS", 0.0)
+    sweep.sweep(jobs)
+    assert jobs.queues[store.BATCH].job_ids == [asked]
+
+
+def test_jobs_in_their_queue_are_left_alone(jobs: Jobs, asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "LOST_SECONDS", 0.0)
+    for _ in range(3):
+        sweep.sweep(jobs)
+    assert jobs.queues[store.BATCH].job_ids == [asked]
+
+
+def test_a_job_that_rq_gave_up_is_failed_with_a_reason(jobs: Jobs, asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "LOST_SECONDS", 0.0)
+    jobs.start(asked)
+    jobs.redis.lrem(jobs.queues[store.BATCH].key, 1, asked)
+    rq_job(jobs, asked).set_status(JobStatus.FAILED)
+    sweep.sweep(jobs)
+    assert jobs.state(asked) is State.FAILED
+    assert "worker died" in jobs.ticket(asked)["error"]
+
+
+def test_a_ticket_without_a_job_is_forgotten(jobs: Jobs, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "LOST_SECONDS", 0.0)
+    redis.zadd(store.OPEN, {"p1-t1-gone": 1.0})
+    sweep.sweep(jobs)
+    assert jobs.open_ids() == []
+
+
+def test_retries_are_queued_when_their_pause_is_over(jobs: Jobs, asked: str) -> None:
+    queue = jobs.queues[store.BATCH]
+    redis = jobs.redis
+    redis.lrem(queue.key, 1, asked)
+    registry = ScheduledJobRegistry(queue=queue)
+    redis.zadd(registry.key, {asked: time.time() + 60, "p1-t1-vanished": time.time() - 1})
+    sweep.sweep(jobs)
+    assert queue.job_ids == []
+    redis.zadd(registry.key, {asked: time.time() - 1})
+    sweep.sweep(jobs)
+    assert queue.job_ids == [asked]
+    assert redis.zcard(registry.key) == 0
