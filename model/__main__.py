@@ -1,0 +1,149 @@
+"""`python -m model segment | evaluate | presets`: the method on the command line, without any service."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from model.presets import PRESETS, Preset, PresetError, preset, settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return 0, or 2 with a message on stderr when the input is wrong."""
+    options = parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except (ValueError, OSError, RuntimeError) as error:
+        if not _meant_for_users(error):
+            raise
+        print(f"{options.command}: {error}", file=sys.stderr)
+        return 2
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the commands and their flags."""
+    root = argparse.ArgumentParser(prog="python -m model", description=__doc__)
+    commands = root.add_subparsers(dest="command", required=True)
+
+    segment = commands.add_parser("segment", help="find labels in images; write index masks, overlays and JSON")
+    segment.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    labels = segment.add_mutually_exclusive_group(required=True)
+    labels.add_argument("--labels", help='what to look for, commas between: "a cat,a dog"')
+    labels.add_argument("--labels-file", type=Path, metavar="FILE", help="the same, one label per line")
+    segment.add_argument("--threshold", type=float, metavar="SCORE", help="least score of a region that is written")
+    segment.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="where to write (default: out)")
+    segment.add_argument("--json", action="store_true", help="also print one line of JSON for each image")
+    segment.set_defaults(run=run_segment)
+
+    evaluate = commands.add_parser("evaluate", help="compare with ground truth")
+    evaluate.add_argument("dataset", choices=["folder"])
+    evaluate.add_argument("--root", type=Path, required=True, metavar="DIR")
+    evaluate.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    evaluate.add_argument("--protocol", choices=["default", "car"], default="default", help="car: the released rule")
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    evaluate.set_defaults(run=run_evaluate)
+
+    for command in (segment, evaluate):
+        command.add_argument("--preset", default="demo", metavar="NAME", help="which settings (default: demo)")
+        command.add_argument("--weights", metavar="demo|random|DIR", help="instead of the preset's own")
+        command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another setting's value")
+        command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
+
+    presets = commands.add_parser("presets", help="list the presets, or the settings of one")
+    presets.add_argument("name", nargs="?", metavar="NAME")
+    presets.set_defaults(run=run_presets)
+    return root
+
+
+def run_segment(options: argparse.Namespace) -> int:
+    """Segment each image; an unreadable one is told and skipped, the exit code is then 1."""
+    from model.pictures import PictureError, read_image, report, write
+    from model.vocabulary import check, vocabulary
+
+    text = options.labels_file.read_text(encoding="utf-8") if options.labels_file else options.labels
+    parts = text.splitlines() if options.labels_file else text.split(",")
+    labels = [part.strip() for part in parts if part.strip()]
+    check(vocabulary(labels))
+    _check_outputs(options.images, options.out)
+    segmenter = _segmenter(options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for path in options.images:
+        try:
+            image = read_image(path)
+        except PictureError as error:
+            print(f"segment: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        result = segmenter.segment(image, vocabulary(labels), options.threshold)
+        write(result, image, labels, options.out, path.stem)
+        if options.json:
+            print(json.dumps({"image": str(path), **report(result)}, ensure_ascii=False))
+        else:
+            found = ", ".join(f"{label} {score:.2f}" for label, score in zip(result.labels, result.scores, strict=True))
+            print(f"{path}: {found or 'nothing found'} ({result.seconds['total']:.1f} s)")
+    return 1 if failed else 0
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    """Evaluate a data set and print the figures."""
+    from model.benchmarks import folder
+
+    if options.limit is not None and options.limit < 1:
+        raise PresetError("--limit needs a number from 1 up.")
+    figures = folder.evaluate(_segmenter(options), options.root, options.limit, options.protocol)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for label, iou in figures["per_class"].items():
+        print(f"{label:24} {iou:.3f}")
+    print(
+        f"mIoU {figures['miou']:.3f}, with background {figures['miou_with_background']:.3f}; labels: precision "
+        f"{figures['precision']:.3f}, recall {figures['recall']:.3f}; {figures['images']} images in {figures['seconds']:.1f} s"
+    )
+    return 0
+
+
+def run_presets(options: argparse.Namespace) -> int:
+    """List the presets, or every setting of one: its value and what it means."""
+    if options.name is None:
+        for name, values in PRESETS.items():
+            print(f"{name:12} {values.checksum}  eta {values.eta}, theta {values.theta}, lambda {values.lambda_}")
+        return 0
+    chosen: Preset = preset(options.name)
+    for name, setting in settings().items():
+        value = getattr(chosen, setting.name)
+        print(f"{name} = {','.join(value) if isinstance(value, tuple) else value}\n    {setting.metadata['doc']}")
+    return 0
+
+
+def _segmenter(options: argparse.Namespace):  # type: ignore[no-untyped-def]  # imports torch only when needed
+    from model.segmenter import Segmenter
+
+    pairs = [item.partition("=") for item in options.set]
+    if not all(sign for _, sign, _ in pairs):
+        raise PresetError("--set takes NAME=VALUE.")
+    return Segmenter(preset(options.preset, {name: value for name, _, value in pairs}), options.device, options.weights)
+
+
+def _check_outputs(images: Sequence[Path], out: Path) -> None:
+    """Refuse to write two results to one name, or over an image that is read."""
+    inputs = {path.resolve() for path in images}
+    names: set[Path] = set()
+    for path in images:
+        target = (out / f"{path.stem}.png").resolve()
+        if target in names:
+            raise PresetError(f"Two images are called {path.stem}: their results would overwrite each other.")
+        if target in inputs:
+            raise PresetError(f"{target} is an image to read and would be overwritten: choose another --out.")
+        names.add(target)
+
+
+def _meant_for_users(error: Exception) -> bool:
+    """Whether an error is one of ours, whose message says what to do, or a file that cannot be opened."""
+    return type(error).__module__.startswith("model.") or isinstance(error, OSError)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

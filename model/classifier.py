@@ -1,0 +1,113 @@
+"""The mask classifier: how well a prompted image fits each text (CaR, Section 3.3).
+
+As for the proposals, the rows that are scored are given apart from the texts that compete.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from torch import Tensor
+
+from model.encoder import Encoder
+from model.presets import Preset
+from model.prompts import Image, Mask, Prompter
+from model.vocabulary import Query, fill
+
+BATCH = 16  # prompted images per pass of the classifier
+
+
+def text_bank(encoder: Encoder, queries: Sequence[Query], templates: Sequence[str]) -> Tensor:
+    """Return the texts' embeddings [N, T, E], normalised; several prompts of one query are averaged per template."""
+    rows = []
+    for query in queries:
+        texts = [fill(template, prompt) for template in templates for prompt in query.prompts]
+        embeddings = encoder.texts(texts).view(len(templates), len(query.prompts), -1)
+        rows.append(torch.nn.functional.normalize(embeddings.mean(dim=1), dim=-1))
+    return torch.stack(rows)
+
+
+def votes(features: Tensor, bank: Tensor, scale: float) -> Tensor:
+    """Return scores [R, N] of images [R, E] among texts [N, T, E], as the released code: a softmax of sums of softmaxes."""
+    logits = scale * torch.einsum("re,nte->rnt", features, bank)
+    return logits.softmax(dim=1).sum(dim=2).softmax(dim=1)
+
+
+def mean(features: Tensor, bank: Tensor, scale: float) -> Tensor:
+    """Return scores [R, N]: one softmax over texts whose templates are averaged (the paper's Eq. 5, with templates)."""
+    averaged = torch.nn.functional.normalize(bank.mean(dim=1), dim=-1)
+    return (scale * features @ averaged.T).softmax(dim=1)
+
+
+SCORING = {"votes": votes, "mean": mean}
+
+
+class Classifier:
+    """Scores masks of one image. A mask seen before is not looked at again."""
+
+    def __init__(self, encoder: Encoder, image: Image, preset: Preset) -> None:
+        self._encoder = encoder
+        self._preset = preset
+        self._image = image
+        self._prompter = Prompter(image, preset.prompts, preset.gray_weights, preset.ellipse)
+        self._seen: dict[bytes, Tensor] = {}
+
+    def look(self, masks: Sequence[Mask | None]) -> Tensor:
+        """Return the embeddings [R, E] of the image prompted with each mask, or unprompted where the mask is None."""
+        keys = [hashlib.blake2b(b"" if mask is None else np.packbits(mask).tobytes()).digest() for mask in masks]
+        new = {key: mask for key, mask in zip(keys, masks, strict=True) if key not in self._seen}
+        for start in range(0, len(new), BATCH):
+            batch = dict(list(new.items())[start : start + BATCH])
+            views = [self._view(self._image if mask is None else self._prompter(mask)) for mask in batch.values()]
+            drop = self._preset.classifier_last_block == "drop"
+            self._seen.update(zip(batch, self._encoder.images(self._encoder.pixels(views), drop), strict=True))
+        return torch.stack([self._seen[key] for key in keys])
+
+    def score(self, masks: Sequence[Mask | None], bank: Tensor, wanted: Sequence[int]) -> NDArray[np.float32]:
+        """Return for each mask the score of its own text, `bank[wanted[i]]`, among all texts [N, T, E] of the bank."""
+        if len(bank) == 1:  # a softmax over one text is 1 whatever the image shows
+            return np.ones(len(masks), np.float32)
+        scores = SCORING[self._preset.scoring](self.look(masks), bank, self._encoder.scale)
+        return scores[torch.arange(len(masks)), list(wanted)].cpu().numpy()
+
+    def _view(self, picture: Image) -> Image:
+        size = self._encoder.image_size
+        return letterbox(picture, size) if self._preset.classifier_view == "letterbox" else center_crop(picture, size)
+
+
+def center_crop(picture: Image, size: int) -> Image:
+    """Scale the shorter side to `size` and cut the middle square out, as OpenAI's preprocessing does."""
+    height, width = picture.shape[:2]
+    short = min(height, width)
+    small = resize(picture, int(size * height / short), int(size * width / short))
+    top, left = round((small.shape[0] - size) / 2), round((small.shape[1] - size) / 2)
+    return small[top : top + size, left : left + size]
+
+
+def letterbox(picture: Image, size: int) -> Image:
+    """Scale the longer side to `size` and centre the picture on a square of its mean colour."""
+    height, width = picture.shape[:2]
+    long = max(height, width)
+    small = resize(picture, max(1, round(size * height / long)), max(1, round(size * width / long)))
+    square = np.empty((size, size, 3), np.uint8)
+    square[:] = small.mean(axis=(0, 1)).astype(np.uint8)
+    top, left = (size - small.shape[0]) // 2, (size - small.shape[1]) // 2
+    square[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return square
+
+
+def resize(picture: Image, height: int, width: int) -> Image:
+    """Resize with Pillow's bicubic filter, which smooths when shrinking: CLIP was trained on pictures made so."""
+    return np.asarray(Pillow.fromarray(picture).resize((width, height), Pillow.Resampling.BICUBIC))
+
+
+def enlarge(maps: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Resize maps [K, h, w] bilinearly to [K, height, width]."""
+    out = np.empty((len(maps), height, width), np.float32)
+    for target, source in zip(out, maps, strict=True):
+        target[:] = cv2.resize(source, (width, height), interpolation=cv2.INTER_LINEAR)
+    return out

@@ -1,0 +1,206 @@
+"""Every setting of the method as data: what the papers publish, what the released code really does, what we serve.
+
+A `Preset` names all of it. The faithful presets (`voc`, `coco-object`, `context`) hold the values of the authors' released
+code, its quirks included; each quirk is a field here, with its reason, and the service presets (`demo`, `photos`) switch
+them off. Imports without torch, so that the web process can use it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import Field, asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+DEMO = HERE / "demo"
+PROMPTS = ("blur", "gray", "black", "circle", "rectangle", "contour")
+
+# The background names of the released configurations, the same for every data set.
+RELEASED_BACKGROUND = (
+    *("ground", "land", "grass", "tree", "building", "wall", "sky", "lake", "water", "river", "sea", "railway"),
+    *("railroad", "helmet", "cloud", "house", "mountain", "ocean", "road", "rock", "street", "valley", "bridge"),
+)
+
+# The classifier's templates in the released code: three of them without a full stop, as published.
+RELEASED_TEMPLATES = (
+    "a clean origami {}.",
+    "a photo of a {}.",
+    "This is a photo of a {}",
+    "There is a {} in the scene",
+    "There is the {} in the scene",
+    "a photo of a {} in the scene",
+    "a photo of a small {}.",
+    "a photo of a medium {}.",
+    "a photo of a large {}.",
+    "This is a photo of a small {}.",
+    "This is a photo of a medium {}.",
+    "This is a photo of a large {}.",
+    "There is a small {} in the scene.",
+    "There is a medium {} in the scene.",
+    "There is a large {} in the scene.",
+)
+
+
+class PresetError(ValueError):
+    """An unknown preset, setting or value; the message names the valid ones."""
+
+
+def _setting(default: Any, doc: str, *choices: str) -> Any:
+    return field(default=default, metadata={"doc": doc, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Preset:
+    """All settings of the method. The defaults are those of the released code (`clip_as_rnn` of google-research)."""
+
+    name: str = _setting("", "The preset's name.")
+    weights: str = _setting("openai", "openai, demo (ships with this project), random (seeded), or a folder.")
+    proposal_model: str = _setting("ViT-B-16-quickgelu", "open_clip's name of the CLIP that draws the maps.")
+    classifier_model: str = _setting("ViT-L-14-quickgelu", "open_clip's name of the CLIP that scores the masks.")
+
+    # The method's own parameters.
+    eta: float = _setting(0.5, "A pixel belongs to a query's mask if its map exceeds this (CaR, Section 3.2).")
+    theta: float = _setting(0.3, "A query survives if its score exceeds this (CaR, Eq. 6).")
+    lambda_: float = _setting(0.5, "Boxes around what exceeds this share of a map's maximum confine it (CLIP-ES).")
+    prompts: tuple[str, ...] = _setting(("blur", "gray"), "Visual prompts; always applied in one order.", *PROMPTS)
+    background: tuple[str, ...] = _setting(RELEASED_BACKGROUND, "Texts that compete with the queries for pixels.")
+    background_power: float = _setting(1.0, "The background's probability is (1 - largest map) to this power.")
+    rivals: tuple[str, ...] = _setting((), "Texts that compete with the labels for a mask; slashes part synonyms.")
+    first_template: str = _setting("{}", "Template of the queries for the first pass's maps: the bare query.")
+    later_template: str = _setting("a clean origami {}.", "The same from the second pass on: released code differs.")
+    background_template: str = _setting("a clean origami {}.", "Template of the background texts.")
+    templates: tuple[str, ...] = _setting(RELEASED_TEMPLATES, "Templates of the classifier's texts.")
+    recurrence: str = _setting("loop", "none: nothing is filtered; once; loop: until stable.", "none", "once", "loop")
+    refine: str = _setting("crf", "What turns soft maps into masks: a dense CRF, or the largest map.", "none", "crf")
+
+    # How the released code differs from the paper, or from what was meant.
+    scoring: str = _setting(
+        "votes",
+        "votes: softmax per template, summed, then a second softmax, as released; thresholds only fit that scale. "
+        "mean: one softmax over labels and rivals with template-averaged embeddings.",
+        *("votes", "mean"),
+    )
+    keep_best: str = _setting("yes", "yes: the best query survives even below theta; paper: may end empty.", "yes", "no")
+    classifier_last_block: str = _setting(
+        "drop", "drop: the classifier runs without its last block, a slip of the released code.", "drop", "keep"
+    )
+    classifier_view: str = _setting(
+        "crop", "crop: the centre square, sides are never seen; letterbox: all of it, padded.", "crop", "letterbox"
+    )
+    positions: str = _setting("half", "half: position embeddings are rounded to float16, as released.", "half", "exact")
+    empty_map: str = _setting(
+        "whole", "whole: for an all but empty map the unprompted image is scored; drop: 0.", "whole", "drop"
+    )
+    flat_map: str = _setting(
+        "retry", "retry: a map without a positive value is drawn again without background.", "retry", "keep"
+    )
+    box_edge: str = _setting("cut", "cut: boxes lose the last row and column, as released.", "cut", "keep")
+    box_side: str = _setting("source", "source: boxes confine where affinity comes from; target: goes.", "source", "target")
+    gray_weights: str = _setting("bgr", "bgr: red's and blue's weights are swapped, as released.", "bgr", "rgb")
+    ellipse: str = _setting("centroid", "centroid: box-sized, around the centroid; box: around the box.", "centroid", "box")
+    crf_image: str = _setting(
+        "wrapped", "wrapped: mean-free BGR in bytes, negatives wrap; plain: the image.", "wrapped", "plain"
+    )
+
+    # The dense CRF (Kraehenbuehl and Koltun), values of the released code.
+    crf_steps: int = _setting(10, "Mean-field iterations.")
+    crf_smooth_weight: float = _setting(3.0, "Weight of the smoothness kernel.")
+    crf_smooth_sigma: float = _setting(1.0, "Its width in pixels.")
+    crf_color_weight: float = _setting(4.0, "Weight of the appearance kernel.")
+    crf_position_sigma: float = _setting(67.0, "Its width in pixels.")
+    crf_color_sigma: float = _setting(3.0, "Its width in grey levels.")
+
+    # Bounds; 0 means none.
+    max_patches: int = _setting(0, "At most so many patches are seen by the proposals; larger images are scaled down.")
+    crf_max_side: int = _setting(0, "At most so many pixels on a side are seen by the CRF.")
+    min_region: float = _setting(0.0, "Connected specks below this share of the image are removed.")
+
+    @property
+    def checksum(self) -> str:
+        """Eight hex digits over every setting: another value anywhere gives another checksum."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    return tuple(line for line in path.read_text(encoding="utf-8").splitlines() if line)
+
+
+def _demo_rivals() -> tuple[str, ...]:
+    return tuple(line.split("\t")[1].replace(", ", "/") for line in _lines(DEMO / "concepts.txt"))
+
+
+def _demo_grounds() -> tuple[str, ...]:
+    grounds: dict[str, list[str]] = json.loads((DEMO / "grounds.json").read_text(encoding="utf-8"))
+    return tuple(word for names in grounds.values() for word in names)
+
+
+_VOC = Preset(name="voc", eta=0.4, theta=0.6, lambda_=0.4, prompts=("circle", "blur"))
+_COCO_OBJECT = Preset(name="coco-object", eta=0.5, theta=0.3, lambda_=0.5, prompts=("blur", "gray"))
+_CONTEXT = Preset(name="context", eta=0.6, theta=0.25, lambda_=0.4, prompts=("blur", "circle"))
+_SERVICE = Preset(
+    scoring="mean",
+    keep_best="no",
+    classifier_last_block="keep",
+    classifier_view="letterbox",
+    positions="exact",
+    empty_map="drop",
+    flat_map="keep",
+    box_edge="keep",
+    gray_weights="rgb",
+    ellipse="box",
+    crf_image="plain",
+    first_template="a photo of a {}.",
+    later_template="a photo of a {}.",
+    background_template="a photo of a {}.",
+    max_patches=1200,
+    crf_max_side=1024,
+    min_region=0.0005,
+)
+_DEMO = replace(_SERVICE, name="demo", weights="demo", background=_demo_grounds(), rivals=_demo_rivals())
+_PHOTOS = replace(_SERVICE, name="photos", prompts=("circle", "blur"))
+
+PRESETS: Mapping[str, Preset] = {p.name: p for p in (_VOC, _COCO_OBJECT, _CONTEXT, _DEMO, _PHOTOS)}
+
+
+def settings() -> dict[str, "Field[Any]"]:
+    """Every setting that `--set` takes, by its name there (`lambda_` is `lambda`); metadata holds doc and choices."""
+    return {f.name.rstrip("_"): f for f in fields(Preset) if f.name != "name"}
+
+
+def preset(name: str, overrides: Mapping[str, str] = {}) -> Preset:  # noqa: B006 (a Mapping is never written to)
+    """Look a preset up and replace settings by their text: numbers, words, or lists with commas between.
+
+    Raises PresetError that names the valid presets, settings or values.
+    """
+    if name not in PRESETS:
+        raise PresetError(f"There is no preset {name!r}; there are: {', '.join(PRESETS)}.")
+    known = settings()
+    values: dict[str, Any] = {}
+    for key, text in overrides.items():
+        if key not in known:
+            raise PresetError(f"There is no setting {key!r}; there are: {', '.join(known)}.")
+        values[known[key].name] = _parse(key, known[key], text)
+    return replace(PRESETS[name], **values)
+
+
+def _parse(key: str, setting: "Field[Any]", text: str) -> Any:
+    choices: tuple[str, ...] = setting.metadata["choices"]
+    if isinstance(setting.default, tuple):
+        parts = tuple(part.strip() for part in text.split(",") if part.strip())
+        wrong = [part for part in parts if choices and part not in choices]
+        if wrong:
+            raise PresetError(f"{key} knows no {wrong[0]!r}; it takes any of: {', '.join(choices)}.")
+        return parts
+    if isinstance(setting.default, int | float):
+        try:
+            value = type(setting.default)(text)
+        except ValueError:
+            raise PresetError(f"{key} needs a number, not {text!r}.") from None
+        if not 0 <= value < float("inf"):
+            raise PresetError(f"{key} needs a number from 0 up, not {text!r}.")
+        return value
+    if choices and text not in choices:
+        raise PresetError(f"{key} knows no {text!r}; it takes one of: {', '.join(choices)}.")
+    return text

@@ -1,0 +1,148 @@
+"""Mask proposals: CLIP-ES, that is Grad-CAM on the last block, spread along the attention between patches.
+
+Every function takes the texts that compete apart from the rows that are wanted: both softmaxes of CaR run over texts, so
+a row can be left out without changing any other, as long as its text stays.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.encoder import Encoder, Trunk
+from model.presets import Preset
+
+Maps = NDArray[np.float32]
+
+
+class Sensitivity:
+    """How one image's similarity to a text answers to the channels of the last block's input: d -> J d.
+
+    The similarity to a text t is linear in t, hence so is its gradient, averaged over the patches. J is therefore known
+    wherever it has been asked: directions are kept orthonormal, and only what is new of a direction costs a backward
+    pass. A later pass of the recurrence, over fewer queries, costs one.
+    """
+
+    def __init__(self, encoder: Encoder, trunk: Trunk) -> None:
+        self._normed = encoder.last_input(trunk.tokens).detach().requires_grad_()
+        with torch.enable_grad():
+            self._feature = encoder.finish(trunk.tokens, self._normed)
+        self._scale = encoder.scale
+        self._known = torch.zeros(0, len(self._feature), dtype=torch.float64, device=encoder.device)
+        self._answers = torch.zeros(0, self._normed.shape[1], dtype=torch.float64, device=encoder.device)
+
+    @property
+    def activation(self) -> Tensor:
+        """The patches of the last block's input, layer norm applied: [n, D]."""
+        return self._normed.detach()[1:]
+
+    def logits(self, texts: Tensor) -> Tensor:
+        """Return the scaled similarities [T] of the image to texts [T, E]."""
+        return self._scale * (self._feature.detach() @ texts.T)
+
+    def __call__(self, directions: Tensor) -> Tensor:
+        """Return the patch-averaged gradients [R, D] of the similarities to directions [R, E] (float64)."""
+        rows = [self._answer(direction) for direction in directions]
+        return torch.stack(rows) if rows else self._answers[:0]
+
+    def _answer(self, direction: Tensor) -> Tensor:
+        rest = direction - self._known.T @ (self._known @ direction)
+        rest = rest - self._known.T @ (self._known @ rest)  # twice is enough for orthogonality in floating point
+        if rest.norm() > 1e-9 * direction.norm():
+            self._learn(rest / rest.norm())
+        return (self._known @ direction) @ self._answers
+
+    def _learn(self, unit: Tensor) -> None:
+        (gradient,) = torch.autograd.grad(self._feature, self._normed, unit.float() * self._scale, retain_graph=True)
+        self._known = torch.cat([self._known, unit[None]])
+        self._answers = torch.cat([self._answers, gradient[1:].mean(dim=0)[None].double()])
+
+
+def grad_cam(sensitivity: Sensitivity, texts: Tensor, background: Tensor, wanted: Sequence[int]) -> Tensor:
+    """Return Grad-CAM maps [wanted, n], each stretched to 0..1: where the image is more like a text than like the others.
+
+    The gradient is that of the text's probability among texts [T, E] and background [B, E] (CaR, Section 3.2; CLIP-ES).
+    """
+    rivals = torch.cat([texts, background]).double()
+    chances = sensitivity.logits(rivals.float()).double().softmax(dim=0)
+    own, chance = rivals[list(wanted)], chances[list(wanted)]
+    # p' = p (t - sum p_j t_j), written as a sum of differences: exact even where one text takes it all
+    directions = chance[:, None] * torch.stack([chances @ (text - rivals) for text in own])
+    weights = sensitivity(directions).float()
+    return _stretch((weights @ sensitivity.activation.T).relu())
+
+
+def affinity(attention: Tensor) -> Tensor:
+    """Turn the attention among patches [n, n] into a symmetric, nearly doubly stochastic affinity [n, n] (CLIP-ES)."""
+    x = attention
+    for _ in range(3):
+        x = x / x.sum(dim=0, keepdim=True)
+        x = x / x.sum(dim=1, keepdim=True)
+    return (x + x.T) / 2
+
+
+def spread(maps: Tensor, boxes: Tensor, between: Tensor, side: str) -> Tensor:
+    """Spread maps [R, n] twice along the affinity [n, n], confined by box masks [R, n]; then stretch to 0..1.
+
+    side: `source` confines where values come from, as the released code; `target` where they go, as the paper's Eq. 8.
+    """
+    if side == "source":
+        return _stretch((maps * boxes) @ between.T @ between.T)
+    return _stretch((maps @ between.T @ between.T) * boxes)
+
+
+def box_mask(cam: Maps, share: float, edge: str) -> NDArray[np.bool_]:
+    """Return the union [h, w] of the boxes around all connected parts of a map [h, w] above `share` of its maximum.
+
+    Where nothing is above, the share is lowered by tenths. `edge` `cut`: boxes never reach the last row and column.
+    """
+    gray = (cam * 255).astype(np.uint8)
+    above = gray > int(share * int(gray.max()))
+    while not above.any() and share > 0:
+        share -= 0.1
+        above = gray > int(share * int(gray.max()))
+    height, width = gray.shape
+    bottom, right = (height - 1, width - 1) if edge == "cut" else (height, width)
+    mask = np.zeros(gray.shape, bool)
+    contours, _ = cv2.findContours(above.astype(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+    for x, y, w, h in map(cv2.boundingRect, contours):
+        mask[y : min(y + h, bottom), x : min(x + w, right)] = True
+    return mask
+
+
+class Proposer:
+    """Draws soft maps for one image. The trunk, the affinity and every gradient are computed once for all passes."""
+
+    def __init__(self, encoder: Encoder, pixels: Tensor, preset: Preset) -> None:
+        trunk = encoder.trunk(pixels)
+        self.grid = trunk.grid
+        self._preset = preset
+        self._sensitivity = Sensitivity(encoder, trunk)
+        self._affinity = affinity(trunk.attention[1:, 1:])
+
+    def cams(self, texts: Tensor, background: Tensor, wanted: Sequence[int]) -> Maps:
+        """Return the Grad-CAM maps [wanted, h, w] alone, 0..1."""
+        cams = grad_cam(self._sensitivity, texts, background, wanted)
+        if self._preset.flat_map == "retry":
+            flat = [row for row in range(len(wanted)) if cams[row].max() == 0]
+            if flat:
+                cams[flat] = grad_cam(self._sensitivity, texts, background[:0], [wanted[row] for row in flat])
+        return cams.reshape(-1, *self.grid).cpu().numpy()
+
+    def propose(self, texts: Tensor, background: Tensor, wanted: Sequence[int]) -> Maps:
+        """Return soft maps [wanted, h, w] at patch resolution, 0..1 (CLIP-ES: Grad-CAM, boxes, affinity)."""
+        cams = self.cams(texts, background, wanted)
+        boxes = np.stack([box_mask(cam, self._preset.lambda_, self._preset.box_edge) for cam in cams])
+        device = self._affinity.device
+        flat = torch.from_numpy(cams).flatten(1).to(device)
+        confined = torch.from_numpy(boxes).flatten(1).to(device)
+        return spread(flat, confined, self._affinity, self._preset.box_side).reshape(cams.shape).cpu().numpy()
+
+
+def _stretch(maps: Tensor) -> Tensor:
+    """Stretch each row to 0..1; a constant row becomes 0."""
+    maps = maps - maps.amin(dim=-1, keepdim=True)
+    return maps / maps.amax(dim=-1, keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)

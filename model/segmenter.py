@@ -1,0 +1,232 @@
+"""The front door: `Segmenter` loads the weights once and turns images and labels into masks."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model import crf, weights
+from model.car import Outcome, Step, Texts, clip_as_rnn
+from model.classifier import Classifier, enlarge, resize, text_bank
+from model.encoder import Encoder
+from model.presets import Preset
+from model.proposals import Proposer
+from model.vocabulary import Query, check, vocabulary, without_synonyms
+
+__all__ = ["ImageTooLargeError", "Segmentation", "Segmenter", "Step"]
+
+BAND = 256  # rows of the natural size that are painted at once
+
+
+class ImageTooLargeError(ValueError):
+    """A preset without a bound on patches met an image that does not fit into memory."""
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What was found in one image of H x W pixels.
+
+    labels: the K labels found, in the vocabulary's order. masks: bool [K, H, W], disjoint, none empty. scores: float32
+    [K], 0..1. raw_scores: every label's last score, dropped ones too. steps: the passes of the recurrence. seconds: per
+    stage.
+    """
+
+    labels: tuple[str, ...]
+    masks: NDArray[np.bool_]
+    scores: NDArray[np.float32]
+    raw_scores: Mapping[str, float]
+    steps: tuple[Step, ...]
+    seconds: Mapping[str, float]
+
+
+class Segmenter:
+    """A preset with its weights loaded. Not for use by several threads at once."""
+
+    def __init__(self, preset: Preset, device: str | None = None, weights_from: str | None = None) -> None:
+        """Load the preset's weights, or `weights_from`: `demo`, `random` or a folder. Raises weights.WeightsError."""
+        self.preset = preset
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        proposals, classifier = weights.load(preset, weights_from)
+        self._proposals = Encoder(proposals, self.device, preset.positions)
+        same = classifier is proposals
+        self._classifier = self._proposals if same else Encoder(classifier, self.device, preset.positions)
+
+    def segment(
+        self,
+        image: NDArray[np.uint8],
+        queries: Sequence[Query],
+        threshold: float | Mapping[str, float] | None = None,
+    ) -> Segmentation:
+        """Find each query in an image, uint8 [H, W, 3] RGB of any size from one pixel.
+
+        threshold: the least score of a region that is reported, for all labels or by label; below theta it also keeps
+        labels in the recurrence that theta would drop. Raises VocabularyError without labels or with a label twice,
+        ValueError for another kind of array, ImageTooLargeError where a preset sets no bound and memory does.
+        """
+        started = perf_counter()
+        check(queries)
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise ValueError(f"An image is uint8 [H, W, 3] with H, W > 0; got {image.dtype} {list(image.shape)}.")
+        least = _thresholds(queries, threshold)
+        texts = self._texts(queries)
+        told = perf_counter()
+        outcome = self._recur(image, texts, np.fmin(np.float32(self.preset.theta), least))
+        looked = perf_counter()
+        labels, masks = self._draw(image, outcome, least)
+        drawn = perf_counter()
+        names = [query.label for query in queries]
+        steps = tuple(Step(tuple(names[i] for i in alive), scores) for alive, scores in outcome.passes)
+        stages = {"texts": told - started, **outcome.seconds}
+        stages["trunk"] = looked - told - sum(outcome.seconds.values())
+        stages |= {"masks": drawn - looked, "total": drawn - started}
+        return Segmentation(
+            labels=tuple(names[i] for i in labels),
+            masks=masks,
+            scores=outcome.scores[labels].clip(0, 1),
+            raw_scores=dict(zip(names, outcome.scores.tolist(), strict=True)),
+            steps=steps,
+            seconds=stages,
+        )
+
+    def _texts(self, queries: Sequence[Query]) -> Texts:
+        preset = self.preset
+        rivals = without_synonyms(preset.rivals, queries)
+        free = preset.scoring == "votes"  # the released code lets a label compete with its own name as background
+        background = preset.background if free else without_synonyms(preset.background, queries)
+
+        def drawn(of: Sequence[Query], template: str) -> torch.Tensor:
+            return text_bank(self._proposals, of, (template,))[:, 0]
+
+        bank = text_bank(self._classifier, queries, preset.templates)
+        first = drawn(queries, preset.first_template)
+        return Texts(
+            first=first,
+            later=drawn(queries, preset.later_template),
+            background=drawn(vocabulary(background), preset.background_template) if background else first[:0],
+            bank=bank,
+            rivals=text_bank(self._classifier, vocabulary(rivals), preset.templates) if rivals else bank[:0],
+        )
+
+    def _recur(self, image: NDArray[np.uint8], texts: Texts, theta: NDArray[np.float32]) -> Outcome:
+        seen = self._seen(image)
+        patch = self._proposals.patch
+        height, width = (-(-side // patch) * patch for side in seen.shape[:2])
+        proposer = Proposer(self._proposals, self._proposals.pixels([resize(seen, height, width)]), self.preset)
+        classifier = Classifier(self._classifier, seen, self.preset)
+        return clip_as_rnn(proposer, classifier, texts, (seen.shape[0], seen.shape[1]), self.preset, theta)
+
+    def _seen(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the image as CLIP sees it: scaled down until it has at most `max_patches`."""
+        patch, most = self._proposals.patch, self.preset.max_patches
+        height, width = bounded(image.shape[0], image.shape[1], patch, most)
+        if not most:
+            _refuse_beyond_memory(height, width, patch)
+        return image if (height, width) == image.shape[:2] else _shrink(image, height, width)
+
+    def _draw(
+        self, image: NDArray[np.uint8], outcome: Outcome, least: NDArray[np.float32]
+    ) -> tuple[list[int], NDArray[np.bool_]]:
+        """Turn the survivors' maps into disjoint masks [K, H, W] of natural size; return their indices and them."""
+        preset = self.preset
+        rows = [row for row, i in enumerate(outcome.survivors) if not outcome.scores[i] < least[i]]
+        found = [outcome.survivors[row] for row in rows]
+        natural = (image.shape[0], image.shape[1])
+        if not found:
+            return [], np.zeros((0, *natural), bool)
+        share = min(1.0, preset.crf_max_side / max(natural)) if preset.crf_max_side else 1.0
+        size = (max(1, round(natural[0] * share)), max(1, round(natural[1] * share)))
+        maps = enlarge(outcome.maps[rows], *size)
+        if preset.refine == "crf":
+            marginals = crf.refine(image if size == natural else _shrink(image, *size), maps, preset)
+        else:
+            marginals = crf.with_background(maps, preset.background_power)
+        index = paint(without_specks(marginals, preset.min_region), natural)
+        present = [row for row in range(len(found)) if (index == row + 1).any()]
+        masks = np.stack([index == row + 1 for row in present]) if present else np.zeros((0, *natural), bool)
+        return [found[row] for row in present], masks
+
+
+def bounded(height: int, width: int, patch: int, most: int) -> tuple[int, int]:
+    """Return the largest size of the same shape that has at most `most` patches (0: no bound), never enlarged."""
+
+    def patches(scale: float) -> int:
+        return -(-max(1, int(height * scale)) // patch) * -(-max(1, int(width * scale)) // patch)
+
+    if not most or patches(1) <= most:
+        return height, width
+    scale = min(1.0, (most * patch * patch / (height * width)) ** 0.5)
+    while patches(scale) > most:
+        scale *= 0.99
+    return max(1, int(height * scale)), max(1, int(width * scale))
+
+
+def without_specks(marginals: NDArray[np.float32], share: float) -> NDArray[np.float32]:
+    """Give connected parts of a label smaller than a share of the image to the background: [1 + K, H, W]."""
+    least = share * marginals[0].size
+    if least <= 1:
+        return marginals
+    index = marginals.argmax(axis=0)
+    cleaned = marginals.copy()
+    for channel in np.unique(index[index > 0]):
+        _, parts, stats, _ = cv2.connectedComponentsWithStats((index == channel).astype(np.uint8), connectivity=8)
+        small = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] < least)
+        specks = np.isin(parts, small[small > 0])
+        cleaned[:, specks] = 0
+        cleaned[0, specks] = 1
+    return cleaned
+
+
+def paint(marginals: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.uint16]:
+    """Return for each pixel of (height, width) the channel of the largest marginal, enlarged bilinearly: [H, W].
+
+    Works in bands of rows, so that memory does not grow with the number of labels times the image.
+    """
+    height, width = size
+    if marginals.shape[1:] == size:
+        return marginals.argmax(axis=0).astype(np.uint16)
+    down, across = marginals.shape[1] / height, marginals.shape[2] / width
+    index = np.zeros(size, np.uint16)
+    for top in range(0, height, BAND):
+        rows = min(BAND, height - top)
+        place = np.array([[across, 0, across / 2 - 0.5], [0, down, (top + 0.5) * down - 0.5]])
+        best = np.full((rows, width), -1, np.float32)
+        for channel, marginal in enumerate(marginals):
+            band = cv2.warpAffine(
+                marginal,
+                place,
+                (width, rows),
+                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
+            wins = band > best
+            index[top : top + rows][wins] = channel
+            best[wins] = band[wins]
+    return index
+
+
+def _thresholds(queries: Sequence[Query], threshold: float | Mapping[str, float] | None) -> NDArray[np.float32]:
+    """Return each query's least score [N], nan where none is asked for."""
+    if isinstance(threshold, Mapping):
+        return np.array([threshold.get(query.label, np.nan) for query in queries], np.float32)
+    return np.full(len(queries), np.nan if threshold is None else threshold, np.float32)
+
+
+def _shrink(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _refuse_beyond_memory(height: int, width: int, patch: int) -> None:
+    """Refuse what would not fit: some thirty attention matrices of 4-byte numbers are alive at once."""
+    patches = -(-height // patch) * -(-width // patch)
+    needed = 30 * 4 * patches**2
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > free:
+        raise ImageTooLargeError(
+            f"An image of {width} x {height} needs {needed / 2**30:.0f} GiB for the attention among its {patches:,} patches, "
+            f"{free / 2**30:.0f} GiB are free. Set max_patches (for example to 1200) or use a service preset."
+        )

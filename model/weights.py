@@ -1,0 +1,134 @@
+"""Where CLIP's weights come from: shipped, seeded at random, a folder, or OpenAI's through open_clip.
+
+Files are read as safetensors, or by torch with `weights_only`: neither runs code that a file brings along.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from safetensors.torch import load_file
+
+from model.presets import DEMO, Preset
+
+CONFIG = "open_clip_config.json"
+WEIGHTS = "open_clip_model.safetensors"
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+SEED = 20231213
+
+
+class WeightsError(RuntimeError):
+    """Weights cannot be loaded; the message says which file is missing and where to put it."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A loaded CLIP: the frozen model in fp32, its tokenizer, and the mean and deviation its pixels are scaled by."""
+
+    model: Any
+    tokenize: Callable[[Sequence[str]], torch.Tensor]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def load(preset: Preset, weights: str | None = None) -> tuple[Clip, Clip]:
+    """Load the CLIP of the proposals and the CLIP of the classifier (the same one, if the weights are)."""
+    source = weights or preset.weights
+    if source not in ("openai", "random"):
+        both = from_folder(DEMO if source == "demo" else Path(source))
+        return both, both
+    fetch = from_open_clip if source == "openai" else at_random
+    proposals = fetch(preset.proposal_model)
+    same = preset.classifier_model == preset.proposal_model
+    return proposals, proposals if same else fetch(preset.classifier_model)
+
+
+def from_folder(folder: Path) -> Clip:
+    """Load a folder that holds `open_clip_config.json`, `open_clip_model.safetensors` and maybe BPE merges (`*.txt.gz`)."""
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise WeightsError(
+                f"{folder} is no folder of weights: it lacks {name}. It needs {CONFIG} and {WEIGHTS} "
+                "(and its BPE merges as .txt.gz, if they are not CLIP's own). Other choices: demo, random, openai."
+            )
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    with _quiet():
+        model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except Exception as error:
+        raise WeightsError(f"{folder / WEIGHTS} does not fit {CONFIG} beside it, or is damaged: {error}") from error
+    merges = sorted(folder.glob("*.txt.gz"))
+    tokenizer = open_clip.SimpleTokenizer(
+        **({"bpe_path": str(merges[0])} if merges else {}), context_length=model.context_length
+    )
+    pixels = config.get("preprocess_cfg", {})
+    return Clip(model, tokenizer, tuple(pixels.get("mean", OPENAI_MEAN)), tuple(pixels.get("std", OPENAI_STD)))
+
+
+def at_random(name: str) -> Clip:
+    """Build open_clip's architecture `name` with seeded random weights: for tests and benchmarks, masks mean nothing."""
+    _config(name)
+    with torch.random.fork_rng(devices=[]), _quiet():
+        torch.manual_seed(SEED)
+        model = open_clip.create_model(name)
+    return Clip(model, open_clip.get_tokenizer(name), OPENAI_MEAN, OPENAI_STD)
+
+
+def from_open_clip(name: str, tag: str = "openai") -> Clip:
+    """Load OpenAI's weights of open_clip's model `name`: from `CAR_MODELS`, else downloaded on first use."""
+    published: dict[str, Any] = open_clip.get_pretrained_cfg(name, tag)
+    if not published or bool(published.get("quick_gelu")) != bool(_config(name).get("quick_gelu")):
+        raise WeightsError(f"The weights {tag!r} were not trained for {name}; OpenAI's need a -quickgelu model.")
+    own = models_folder() / f"{name}.safetensors"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # third parties warn about their own deprecations
+            model = open_clip.create_model(name, pretrained=str(own) if own.is_file() else tag, weights_only=True)
+    except Exception as error:
+        page = "https://huggingface.co/" + published["hf_hub"].rstrip("/")
+        raise WeightsError(
+            f"The weights of {name} could not be loaded ({_first_line(error)}). Without a connection, fetch {WEIGHTS} from "
+            f"{page} elsewhere and put it at {own} (or set CAR_MODELS to the folder that holds {own.name})."
+        ) from error
+    return Clip(model, open_clip.get_tokenizer(name), OPENAI_MEAN, OPENAI_STD)
+
+
+def models_folder() -> Path:
+    """Return where hand-placed weights are looked for: `CAR_MODELS`, else `~/.cache/clip-as-rnn`."""
+    return Path(os.environ.get("CAR_MODELS") or Path.home() / ".cache" / "clip-as-rnn")
+
+
+def _config(name: str) -> dict[str, Any]:
+    config: dict[str, Any] | None = open_clip.get_model_config(name)
+    if config is None:
+        raise WeightsError(f"open_clip has no model {name!r}; `open_clip.list_models()` lists them.")
+    return config
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep open_clip from warning, on the root logger, that a model has no weights yet: that is meant."""
+
+    def silence(record: logging.LogRecord) -> bool:
+        return not record.pathname.startswith(str(Path(open_clip.__file__).parent))
+
+    logger = logging.getLogger()
+    logger.addFilter(silence)
+    try:
+        yield
+    finally:
+        logger.removeFilter(silence)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
