@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from backend.local.console import Console
@@ -19,6 +19,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 
 STEADY_AFTER = 60.0
 """Seconds after which a process counts as running well, and its next death as the first."""
+
+HOPELESS_AFTER = 3
+"""Deaths in a row after which the log is shown, and nobody waits for the program any more."""
 
 LOG_LIMIT = 10 * 2**20
 """Bytes of a log beyond which the next start begins a new one and keeps the old as NAME.log.1."""
@@ -45,9 +48,10 @@ class _Child:
     program: Program
     process: subprocess.Popen[bytes]
     started_at: float
-    pause: float = FIRST_PAUSE
+    pause: float
+    """Seconds before the next start, should it die."""
     deaths: int = 0
-    due_at: float | None = field(default=None)
+    due_at: float | None = None
 
 
 class Supervisor:
@@ -69,7 +73,7 @@ class Supervisor:
 
     def start(self, program: Program) -> None:
         """Start a program and keep it running from now on."""
-        self._children[program.name] = _Child(program, self._spawn(program), time.monotonic())
+        self._children[program.name] = _Child(program, self._spawn(program), time.monotonic(), FIRST_PAUSE)
 
     def _spawn(self, program: Program) -> subprocess.Popen[bytes]:
         log = self.log(program.name)
@@ -112,6 +116,8 @@ class Supervisor:
             f"{child.program.name} has stopped ({_ending(code)}); it starts again in {child.pause:g} s. "
             f"Its log: {self.log(child.program.name)}"
         )
+        if child.deaths == HOPELESS_AFTER:
+            self.console.warn(f"{child.program.name} keeps stopping.{self.log_end(child.program.name)}")
         child.pause = min(2 * child.pause, LONGEST_PAUSE)
 
     def wait(
@@ -125,13 +131,13 @@ class Supervisor:
         """Wait until the program `name` has brought about `condition`.
 
         `progress` is given the seconds passed and says how far things are. Raises LocalError with the end of the
-        program's log when it dies three times, or when `seconds` have passed.
+        program's log when it has died `HOPELESS_AFTER` times, or when `seconds` have passed.
         """
         began = time.monotonic()
         while not condition():
             passed = time.monotonic() - began
             self.check()
-            if self._children[name].deaths >= 3:
+            if self._children[name].deaths >= HOPELESS_AFTER:
                 raise LocalError(f"{name} keeps stopping.{self.log_end(name)}")
             if passed > seconds:
                 raise LocalError(f"{name} isn't ready after {seconds:.0f} s.{self.log_end(name)}")
@@ -165,10 +171,12 @@ class Supervisor:
         stop_marked(self.folder, grace=0 if self.hurry else 2)
 
     def _finish(self, children: list[_Child]) -> None:
-        for child in children:
+        # Of a process that has ended earlier not even the id is ours any more.
+        running = [child for child in children if child.process.poll() is None]
+        for child in running:
             _signal_group(child.process.pid, signal.SIGTERM)
         began = time.monotonic()
-        for child in children:
+        for child in running:
             while child.process.poll() is None and not self.hurry and time.monotonic() - began < child.program.grace:
                 time.sleep(0.05)
             if child.process.poll() is None and not self.hurry:

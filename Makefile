@@ -1,0 +1,44 @@
+# The commands of the project. Each sets up what it needs, and does nothing twice.
+
+PYTHON_VENV := .venv/bin/python
+UV = $(shell command -v uv || echo .uv/bin/uv)
+COMPILE = $(UV) pip compile --quiet --generate-hashes --python-version 3.11
+
+.DEFAULT_GOAL := help
+.PHONY: help run setup test check lint lock clean
+
+help: ## show this
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F '\t' '{printf "make %-8s %s\n", $$1, $$2}'
+
+run: ## set everything up and start Label Studio with a pre-labelled demo project
+	@scripts/setup product label-studio
+	@exec $(PYTHON_VENV) -m backend up
+
+setup: ## make the virtual environments only
+	@scripts/setup product label-studio
+
+test: ## set everything up, lint, and run all tests (what CI does)
+	@scripts/setup tools label-studio browser
+	@$(MAKE) --no-print-directory lint
+	@$(PYTHON_VENV) -m pytest
+
+check: ## lint and run the fast tests, in under two minutes
+	@scripts/setup tools
+	@$(MAKE) --no-print-directory lint
+	@$(PYTHON_VENV) -m pytest -q -m "not slow and not e2e"
+
+lint: ## ruff, mypy, and the walls between the packages
+	@scripts/setup tools
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+lock: ## compile the requirements*.txt from the *.in
+	$(COMPILE) --override overrides.txt requirements.in -o requirements.txt
+	$(COMPILE) --override overrides.txt requirements.in requirements-dev.in -o requirements-dev.txt
+	$(COMPILE) requirements-label-studio.in -o requirements-label-studio.txt
+
+clean: ## remove caches and the data of `make run` (not the virtual environments)
+	rm -rf .run .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find model backend tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
