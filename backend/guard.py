@@ -112,7 +112,7 @@ class Guard:
         if not permitted:
             raise ImageError(
                 f"{name} is an address inside a private network, which image URLs must not reach; "
-                f"if it is meant, add {name} to the allowed image hosts"
+                f"if it is one of yours, add {name} to CAR_ALLOWED_HOSTS"
             )
         return permitted
 

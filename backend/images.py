@@ -18,7 +18,7 @@ import base64
 import binascii
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from urllib.parse import parse_qs, unquote_to_bytes, urljoin, urlsplit
 
 import numpy as np
@@ -112,35 +112,40 @@ class ImageFetcher:
         return url
 
     def _download(self, url: str) -> bytes:
-        with Deadline(self._limits.timeout) as deadline, requests.Session() as session:
-            session.trust_env = False  # no proxies and no netrc: both would go past the guard
-            session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
-            for scheme in _PORTS:
-                session.mount(f"{scheme}://", GuardedAdapter(self._guard, deadline))
-            at_home = True
+        """The bytes of the file at ``url``, redirects followed by hand.
+
+        The transport is used without a requests.Session, which would take proxies and passwords from the environment,
+        and read the body of a redirect to its end, however long that is.
+        """
+        with Deadline(self._limits.timeout) as deadline, closing(GuardedAdapter(self._guard, deadline)) as transport:
+            base, at_home = "", True
             for _ in range(self._limits.redirects + 1):
-                request = self._request(url)
-                at_home = at_home and _origin(request.url or "") == self._origin
+                request = self._request(base, url)
+                base = request.url or ""
+                at_home = at_home and _origin(base) == self._origin
                 if at_home:
                     request.headers.update(self._authorization())
-                with self._answer(session, request, deadline) as response:
-                    target = session.get_redirect_target(response)
-                    if target is None:
+                with self._answer(transport, request, deadline) as response:
+                    if not response.is_redirect:
                         return self._body(response, at_home, deadline)
-                url = urljoin(request.url or "", target)
+                    url = response.headers["Location"].encode("latin-1").decode(errors="replace")
             raise ImageError(f"more than {self._limits.redirects} redirects")
 
-    def _request(self, url: str) -> requests.PreparedRequest:
-        """The request for ``url``, without the token. Label Studio's own URLs lead to where we know Label Studio is."""
-        if _scheme(url) not in _PORTS:
-            raise ImageError(f"a redirect leads to {_scheme(url) or 'no'}://, which is not fetched")
+    def _request(self, base: str, url: str) -> requests.PreparedRequest:
+        """The request for ``url``, seen from ``base``, without the token.
+
+        Label Studio's own URLs are led to the address by which we know it, whichever name they use.
+        """
+        headers = {"User-Agent": "clip-as-rnn-backend", "Accept": "*/*", "Accept-Encoding": "identity"}
         try:
-            headers = {"User-Agent": "clip-as-rnn-backend", "Accept": "*/*", "Accept-Encoding": "identity"}
+            url = urljoin(base, url)
+            if _scheme(url) not in _PORTS:
+                raise ImageError(f"a redirect leads to {_scheme(url)}:, which is not fetched")
             request = requests.Request("GET", url, headers).prepare()
             parts = urlsplit(request.url or "")
             own = _origin(request.url or "") == self._origin
         except ValueError:  # requests.exceptions.InvalidURL is one
-            raise ImageError("this is not a valid URL") from None
+            raise ImageError("this is not a valid URL" if not base else "a redirect leads to an invalid URL") from None
         if "@" in parts.netloc:
             raise ImageError("URLs with a user name and a password are not fetched; browsers do not show them either")
         if own:
@@ -149,13 +154,14 @@ class ImageFetcher:
 
     @contextmanager
     def _answer(
-        self, session: requests.Session, request: requests.PreparedRequest, deadline: Deadline
+        self, transport: GuardedAdapter, request: requests.PreparedRequest, deadline: Deadline
     ) -> Iterator[requests.Response]:
         """Send ``request``; what goes wrong on the network, also while the body is read, becomes an ImageError."""
         host = urlsplit(request.url or "").hostname
         timeout = (min(CONNECT_SECONDS, deadline.remaining), min(READ_SECONDS, deadline.remaining))
+        verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
         try:
-            with session.send(request, stream=True, timeout=timeout, allow_redirects=False) as response:
+            with transport.send(request, stream=True, timeout=timeout, verify=verify) as response:
                 yield response
         except (requests.RequestException, HTTPError) as error:
             if deadline.passed:

@@ -81,6 +81,7 @@ def test_bytes_are_label_studios_own_and_come_back(mask: np.ndarray, converter: 
 run_lengths = st.lists(st.sampled_from([1, 2, 3, 4, 5, 63, 64, 65, 16_383, 16_384, 16_385]), min_size=1, max_size=30)
 
 
+@settings(deadline=None)
 @given(run_lengths, st.booleans())
 def test_every_length_of_run_has_label_studios_bytes(converter: ModuleType, lengths: list[int], first_on: bool) -> None:
     mask = np.repeat((np.arange(len(lengths)) + first_on) % 2 == 1, lengths)[None]
@@ -92,6 +93,7 @@ def test_every_length_of_run_has_label_studios_bytes(converter: ModuleType, leng
     assert np.array_equal(brush.decode(rle, *mask.shape), picture)
 
 
+@settings(deadline=None)
 @given(arrays.arrays(np.bool_, arrays.array_shapes(min_dims=2, max_dims=2, max_side=40)))
 def test_any_small_mask_has_label_studios_bytes(converter: ModuleType, mask: np.ndarray) -> None:
     assert brush.encode(mask) == converter.mask2rle(mask.astype(np.uint8) * 255)
@@ -253,6 +255,7 @@ def test_what_is_broken_is_refused(rle: Any, height: int, width: int, message: s
         brush.decode(rle, height, width)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 50), st.integers(0, 50))
 def test_garbage_is_refused_or_read_but_nothing_else(garbage: bytes, height: int, width: int) -> None:
     rle = list((height * width * 4).to_bytes(4, "big") + garbage)
