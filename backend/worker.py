@@ -167,15 +167,14 @@ class TakingQueue(Queue):  # type: ignore[misc]
         until = time.monotonic() + (timeout or 0)
         while True:
             for queue in queues:
-                job_id = connection.lmove(queue.key, IntermediateQueue.get_intermediate_queue_key(queue.key))
-                if job_id is None:
-                    continue
-                try:
-                    return (job_class or RQJob).fetch(
-                        store.text(job_id), connection=connection, serializer=serializer
-                    ), queue
-                except NoSuchJobError:
-                    queue.intermediate_queue.remove(store.text(job_id))
+                taken = IntermediateQueue.get_intermediate_queue_key(queue.key)
+                while (job_id := connection.lmove(queue.key, taken)) is not None:
+                    try:
+                        found = (job_class or RQJob).fetch(store.text(job_id), connection, serializer)
+                    except NoSuchJobError:
+                        queue.intermediate_queue.remove(store.text(job_id))
+                    else:
+                        return found, queue
             if timeout is None:
                 return None
             if time.monotonic() >= until:

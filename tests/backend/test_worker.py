@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from redis import Redis
+from rq.exceptions import DequeueTimeout
+from rq.serializers import JSONSerializer
+
+from backend import brush, store, worker
+from backend.jobs import Job, Jobs, State
+from backend.project import parse_config
+from backend.settings import Settings
+from backend.worker import Engine, GPUWorker, TakingQueue
+from model.segmenter import Segmenter
+
+SCENES = Path(__file__).parents[2] / "model" / "demo" / "scenes" / "studio"
+NAMES = (SCENES / "classes.txt").read_text().splitlines()
+ASKED = ("tokyo tower", "moai", "firefox logo", "cat", "guitar")
+"""The first three are in scene 000, the others are not."""
+LABELS = "".join(f'<Label value="{name}"/>' for name in ASKED)
+XML = f'<View><Image name="image" value="$image"/><BrushLabels name="mask" toName="image">{LABELS}</BrushLabels></View>'
+
+
+def data_uri(image: Image.Image, kind: str = "PNG") -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, Segmenter]:
+    """Weights are loaded once for all tests here."""
+    return {}
+
+
+@pytest.fixture
+def engine(settings: Settings, loaded: dict[str, Segmenter], monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    own = Engine(settings)
+    monkeypatch.setattr(own, "_segmenters", loaded)
+    monkeypatch.setattr(worker, "engine", lambda: own)
+    yield own
+
+
+@pytest.fixture
+def scene_job() -> Job:
+    config = parse_config(XML, "demo")
+    image = Image.open(SCENES / "images" / "000.png")
+    return Job(1, 7, data_uri(image), config, config.version())
+
+
+def work_off(engine: Engine) -> None:
+    queues = [TakingQueue(name, connection=engine.redis, serializer=JSONSerializer) for name in store.QUEUES]
+    GPUWorker(queues, connection=engine.redis, serializer=JSONSerializer).work(burst=True, logging_level="CRITICAL")
+
+
+def test_a_scene_becomes_brush_regions(engine: Engine, scene_job: Job) -> None:
+    engine.jobs.request(scene_job, store.BATCH)
+    work_off(engine)
+    prediction = engine.jobs.result(engine.jobs.id_of(scene_job))
+    assert prediction is not None
+    assert prediction["model_version"] == scene_job.version
+    truth = np.asarray(Image.open(SCENES / "masks" / "000.png"))
+    assert prediction["result"]
+    for region in prediction["result"]:
+        assert (region["from_name"], region["to_name"], region["type"]) == ("mask", "image", "brushlabels")
+        assert 0 < region["score"] <= 1
+        (label,) = region["value"]["brushlabels"]
+        mask = brush.decode(region["value"]["rle"], *truth.shape) > 0
+        wanted = truth == 1 + NAMES.index(label)
+        assert (mask & wanted).sum() / (mask | wanted).sum() > 0.3, label
+    assert prediction["score"] == pytest.approx(np.mean([region["score"] for region in prediction["result"]]))
+
+
+def test_region_ids_are_stable_and_distinct(scene_job: Job) -> None:
+    ids = [worker.region_id(scene_job, name) for name in ASKED]
+    assert ids == [worker.region_id(scene_job, name) for name in ASKED]
+    assert len(set(ids)) == len(ASKED)
+
+
+def test_the_alias_is_what_is_stored(engine: Engine, scene_job: Job) -> None:
+    config = replace(scene_job.config, labels=tuple(replace(x, name=f"id-{x.value}") for x in scene_job.config.labels))
+    result, found = engine.predict(replace(scene_job, config=config, version=config.version()))
+    stored = [region["value"]["brushlabels"][0] for region in result["result"]]
+    assert stored == [f"id-{label}" for label in found]
+    assert stored
+
+
+def test_no_label_in_the_image_is_a_final_empty_prediction(engine: Engine, scene_job: Job) -> None:
+    plain = replace(scene_job, image=data_uri(Image.new("RGB", (320, 240), (90, 120, 200))))
+    engine.jobs.request(plain, store.BATCH)
+    work_off(engine)
+    assert engine.jobs.result(engine.jobs.id_of(plain)) == {"result": [], "score": 0.0, "model_version": plain.version}
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        ("data:image/png;base64,AAAA", "image"),
+        ("ftp://somewhere/a.png", "ftp"),
+        ("http://169.254.169.254/latest/meta-data", "169.254.169.254"),
+    ],
+)
+def test_a_bad_image_fails_alone_at_once_and_says_why(engine: Engine, scene_job: Job, image: str, words: str) -> None:
+    bad = replace(scene_job, task=8, image=image)
+    for job in (bad, scene_job):
+        engine.jobs.request(job, store.BATCH)
+    work_off(engine)
+    assert engine.jobs.state(engine.jobs.id_of(bad)) is State.FAILED
+    assert words in engine.jobs.ticket(engine.jobs.id_of(bad))["error"]
+    assert engine.jobs.state(engine.jobs.id_of(scene_job)) is State.DONE
+
+
+def test_what_may_pass_is_tried_again_then_given_up(
+    engine: Engine, scene_job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+
+    def unreachable(url: str, task_id: int) -> Any:
+        tries.append(url)
+        raise worker.ImageUnavailable("Label Studio is restarting")
+
+    monkeypatch.setattr(engine.fetcher, "fetch", unreachable)
+    engine.jobs.request(scene_job, store.BATCH)
+    work_off(engine)
+    assert len(tries) == 1 + engine.settings.car_retries
+    ticket = engine.jobs.ticket(engine.jobs.id_of(scene_job))
+    assert (ticket["state"], ticket["error"]) == ("failed", "Label Studio is restarting")
+
+
+def test_what_passed_is_done(engine: Engine, scene_job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch, tries = engine.fetcher.fetch, []
+
+    def restarting(url: str, task_id: int) -> Any:
+        tries.append(url)
+        if len(tries) < 3:
+            raise worker.ImageUnavailable("Label Studio is restarting")
+        return fetch(url, task_id)
+
+    monkeypatch.setattr(engine.fetcher, "fetch", restarting)
+    engine.jobs.request(scene_job, store.BATCH)
+    work_off(engine)
+    ticket = engine.jobs.ticket(engine.jobs.id_of(scene_job))
+    assert ticket["state"] == "done"
+    assert "error" not in ticket
+
+
+def test_a_job_of_another_release_is_refused_aloud(engine: Engine, scene_job: Job) -> None:
+    engine.jobs.request(replace(scene_job, version="car-demo-00000000-00000000"), store.BATCH)
+    work_off(engine)
+    ((_, ticket),) = engine.jobs.failures()
+    assert "same release" in ticket["error"]
+
+
+def test_a_finished_job_that_comes_again_is_not_computed_again(
+    engine: Engine, scene_job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.jobs.request(scene_job, store.BATCH)
+    work_off(engine)
+    before = engine.jobs.result(engine.jobs.id_of(scene_job))
+    monkeypatch.setattr(engine, "predict", lambda job: pytest.fail("computed twice"))
+    engine.jobs.enqueue(engine.jobs.id_of(scene_job), scene_job, store.BATCH)
+    work_off(engine)
+    assert engine.jobs.result(engine.jobs.id_of(scene_job)) == before
+
+
+def taking_queues(redis: Redis) -> list[TakingQueue]:
+    return [TakingQueue(name, connection=redis, serializer=JSONSerializer) for name in store.QUEUES]
+
+
+def test_interactive_goes_before_batch(jobs: Jobs, job: Job, redis: Redis) -> None:
+    for number, queue in ((1, store.BATCH), (2, store.BATCH), (3, store.INTERACTIVE)):
+        jobs.request(replace(job, task=number), queue)
+    taken = []
+    for _ in range(3):
+        found = TakingQueue.dequeue_any(taking_queues(redis), None, redis, serializer=JSONSerializer)
+        assert found is not None
+        taken.append((found[0].description, found[1].name))
+    assert [text.split()[1] for text, _ in taken] == ["3", "1", "2"]
+    assert [name for _, name in taken] == ["interactive", "batch", "batch"]
+
+
+def test_a_taken_job_is_always_in_some_list(jobs: Jobs, job: Job, redis: Redis) -> None:
+    jobs.request(job, store.BATCH)
+    TakingQueue.dequeue_any(taking_queues(redis), None, redis, serializer=JSONSerializer)
+    assert jobs.queues[store.BATCH].intermediate_queue.get_job_ids() == [jobs.id_of(job)]
+
+
+def test_started_it_leaves_that_list(engine: Engine, scene_job: Job) -> None:
+    engine.jobs.request(scene_job, store.BATCH)
+    work_off(engine)
+    assert engine.jobs.queues[store.BATCH].intermediate_queue.get_job_ids() == []
+
+
+def test_an_empty_queue_times_out_or_answers_none(redis: Redis) -> None:
+    assert TakingQueue.dequeue_any(taking_queues(redis), None, redis, serializer=JSONSerializer) is None
+    with pytest.raises(DequeueTimeout):
+        TakingQueue.dequeue_any(taking_queues(redis), 1, redis, serializer=JSONSerializer)
+
+
+def test_an_id_without_a_job_is_passed_over(jobs: Jobs, job: Job, redis: Redis) -> None:
+    jobs.queues[store.BATCH].push_job_id("p1-t1-vanished")
+    jobs.request(job, store.BATCH)
+    found = TakingQueue.dequeue_any(taking_queues(redis), None, redis, serializer=JSONSerializer)
+    assert found is not None
+    assert found[0].id == jobs.id_of(job)
+    assert jobs.queues[store.BATCH].intermediate_queue.get_job_ids() == [jobs.id_of(job)]
