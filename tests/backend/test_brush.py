@@ -228,6 +228,7 @@ BROKEN: dict[str, tuple[Any, int, int, str]] = {
     "half a header": (DISC[:6], 30, 40, "there are 6"),
     "the header alone": (DISC[:7], 30, 40, "ends after 7 bytes"),
     "the last byte but one missing": (DISC[:-2], 30, 40, "before all of its 4800 values"),
+    "the last three bits missing": (pack([FOUR])[:-1], 1, 1, "ends after 8 bytes"),
     "cut in the middle": (DISC[: len(DISC) // 2], 30, 40, "before all of its 4800 values"),
     "height and width of another image": (DISC, 30, 41, "has 4800 values, an image of 41 x 30 pixels 4920"),
     "a negative size": (DISC, -30, -40, "an image of -40 x -30"),

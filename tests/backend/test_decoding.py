@@ -46,9 +46,9 @@ def seen(pixels: np.ndarray) -> list[str]:
     return ["".join(letters[tuple(colour)] for colour in row) for row in blocks.tolist()]
 
 
-def exif(orientation: int) -> bytes:
+def exif(value: int, tag: int = ExifTags.Base.Orientation) -> bytes:
     tags = Image.Exif()
-    tags[ExifTags.Base.Orientation] = orientation
+    tags[tag] = value
     return tags.tobytes()
 
 
@@ -100,6 +100,7 @@ XMP = (
         {"exif": b"Exif\0\0broken"},
         {"exif": exif(6)[:20]},
         {"xmp": XMP},
+        {"xmp": XMP, "exif": exif(1, ExifTags.Base.ResolutionUnit)},
     ],
 )
 def test_metadata_that_the_browser_does_not_heed_turns_nothing(metadata: dict[str, bytes]) -> None:
