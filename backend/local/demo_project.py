@@ -35,12 +35,13 @@ class Scenes:
 
 
 def load_scenes(folder: Path) -> Scenes:
-    """Read `images/` and `classes.txt` (a label a line). Raises LocalError when they aren't there."""
+    """Read `images/` and, from `queries/`, the words that are asked of them. Raises LocalError if they are missing."""
     images = tuple(sorted((folder / "images").glob("*.png")))
-    classes = folder / "classes.txt"
-    if not images or not classes.exists():
+    asked = [line for path in sorted((folder / "queries").glob("*.txt")) for line in path.read_text().splitlines()]
+    labels = tuple(dict.fromkeys(line for line in asked if line.strip()))
+    if not images or not labels:
         raise LocalError(f"The demo's scenes are missing in {folder}. Check out the repository anew.")
-    return Scenes(images, tuple(line for line in classes.read_text().splitlines() if line.strip()))
+    return Scenes(images, labels)
 
 
 def palette(count: int) -> list[str]:

@@ -183,7 +183,7 @@ class Stack:
             self.console.progress(f"{done} of {total} tasks are pre-labelled")
             if done >= total or time.monotonic() - since > PATIENCE:
                 return total - done
-            for _ in range(5):
+            for _ in range(10):
                 self.supervisor.check()
                 time.sleep(0.2)
 

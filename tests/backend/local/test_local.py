@@ -144,6 +144,7 @@ def test_colours_differ() -> None:
 def test_demo_config_is_one_that_the_backend_understands() -> None:
     scenes = load_scenes(SCENES)
     assert len(scenes.images) >= 24
+    assert len(scenes.labels) == 20
     config = parse_config(labeling_config((*scenes.labels, 'a "quoted" <label>')), "demo")
     assert config.from_name == "label"
     assert [label.value for label in config.labels] == [*scenes.labels, 'a "quoted" <label>']
