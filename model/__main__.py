@@ -100,7 +100,8 @@ def run_evaluate(options: argparse.Namespace) -> int:
         print(f"{label:24} {iou:.3f}")
     print(
         f"mIoU {figures['miou']:.3f}, with background {figures['miou_with_background']:.3f}; labels: precision "
-        f"{figures['precision']:.3f}, recall {figures['recall']:.3f}; {figures['images']} images in {figures['seconds']:.1f} s"
+        f"{figures['precision']:.3f}, recall {figures['recall']:.3f}; "
+        f"{figures['images']} images in {figures['seconds']:.1f} s"
     )
     return 0
 

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.classifier import enlarge
 from model.presets import Preset
 from model.prompts import Mask
+from model.sizes import enlarge
 
 Maps = NDArray[np.float32]
 
@@ -76,8 +76,8 @@ def clip_as_rnn(
     """Draw, score, drop, and again until nothing is dropped. `size` is the image's (height, width); theta is [N]."""
     alive = list(range(len(texts.bank)))
     scores = np.zeros(len(alive), np.float32)
-    maps = np.zeros((0, 1, 1), np.float32)
-    passes = []
+    maps: Maps = np.zeros((0, 1, 1), np.float32)
+    passes: list[tuple[tuple[int, ...], tuple[float, ...]]] = []
     seconds = {"proposals": 0.0, "classifier": 0.0}
     while alive:
         started = perf_counter()

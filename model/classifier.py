@@ -6,16 +6,15 @@ As for the proposals, the rows that are scored are given apart from the texts th
 import hashlib
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image as Pillow
 from torch import Tensor
 
 from model.encoder import Encoder
 from model.presets import Preset
 from model.prompts import Image, Mask, Prompter
+from model.sizes import center_crop, letterbox
 from model.vocabulary import Query, fill
 
 BATCH = 16  # prompted images per pass of the classifier
@@ -32,7 +31,7 @@ def text_bank(encoder: Encoder, queries: Sequence[Query], templates: Sequence[st
 
 
 def votes(features: Tensor, bank: Tensor, scale: float) -> Tensor:
-    """Return scores [R, N] of images [R, E] among texts [N, T, E], as the released code: a softmax of sums of softmaxes."""
+    """Return scores [R, N] of images [R, E] among texts [N, T, E] as released: a softmax of sums of softmaxes."""
     logits = scale * torch.einsum("re,nte->rnt", features, bank)
     return logits.softmax(dim=1).sum(dim=2).softmax(dim=1)
 
@@ -77,37 +76,3 @@ class Classifier:
     def _view(self, picture: Image) -> Image:
         size = self._encoder.image_size
         return letterbox(picture, size) if self._preset.classifier_view == "letterbox" else center_crop(picture, size)
-
-
-def center_crop(picture: Image, size: int) -> Image:
-    """Scale the shorter side to `size` and cut the middle square out, as OpenAI's preprocessing does."""
-    height, width = picture.shape[:2]
-    short = min(height, width)
-    small = resize(picture, int(size * height / short), int(size * width / short))
-    top, left = round((small.shape[0] - size) / 2), round((small.shape[1] - size) / 2)
-    return small[top : top + size, left : left + size]
-
-
-def letterbox(picture: Image, size: int) -> Image:
-    """Scale the longer side to `size` and centre the picture on a square of its mean colour."""
-    height, width = picture.shape[:2]
-    long = max(height, width)
-    small = resize(picture, max(1, round(size * height / long)), max(1, round(size * width / long)))
-    square = np.empty((size, size, 3), np.uint8)
-    square[:] = small.mean(axis=(0, 1)).astype(np.uint8)
-    top, left = (size - small.shape[0]) // 2, (size - small.shape[1]) // 2
-    square[top : top + small.shape[0], left : left + small.shape[1]] = small
-    return square
-
-
-def resize(picture: Image, height: int, width: int) -> Image:
-    """Resize with Pillow's bicubic filter, which smooths when shrinking: CLIP was trained on pictures made so."""
-    return np.asarray(Pillow.fromarray(picture).resize((width, height), Pillow.Resampling.BICUBIC))
-
-
-def enlarge(maps: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Resize maps [K, h, w] bilinearly to [K, height, width]."""
-    out = np.empty((len(maps), height, width), np.float32)
-    for target, source in zip(out, maps, strict=True):
-        target[:] = cv2.resize(source, (width, height), interpolation=cv2.INTER_LINEAR)
-    return out

@@ -31,9 +31,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
                 high = np.asarray(picture).astype(np.float64)
                 picture = Pillow.fromarray((high / 257).clip(0, 255).astype(np.uint8))
             if picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info:
-                picture = Pillow.alpha_composite(
-                    Pillow.new("RGBA", picture.size, "white"), picture.convert("RGBA")
-                )
+                picture = Pillow.alpha_composite(Pillow.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
             return np.array(picture.convert("RGB"))
     except (OSError, UnidentifiedImageError, Pillow.DecompressionBombError, SyntaxError) as error:
         raise PictureError(f"{path} cannot be read as an image: {error}") from error
@@ -49,7 +47,9 @@ def index_map(result: Segmentation, labels: Sequence[str]) -> NDArray[np.uint16]
 
 def colors(count: int) -> NDArray[np.uint8]:
     """Return [count, 3] RGB: black, then hues a golden section apart, so that neighbours differ."""
-    hues = (colorsys.hsv_to_rgb(i * 0.61803 % 1, 0.75 if i % 2 else 0.95, 0.95 if i % 3 else 0.7) for i in range(1, count))
+    hues = (
+        colorsys.hsv_to_rgb(i * 0.61803 % 1, 0.75 if i % 2 else 0.95, 0.95 if i % 3 else 0.7) for i in range(1, count)
+    )
     return (np.array([(0, 0, 0), *hues]) * 255).astype(np.uint8)
 
 
@@ -85,4 +85,6 @@ def write(result: Segmentation, image: NDArray[np.uint8], labels: Sequence[str],
         picture = Pillow.fromarray(index)
     picture.save(folder / f"{stem}.png")
     Pillow.fromarray(overlay(image, index, len(labels))).save(folder / f"{stem}.overlay.png")
-    (folder / f"{stem}.json").write_text(json.dumps(report(result), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / f"{stem}.json").write_text(
+        json.dumps(report(result), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )

@@ -1,8 +1,8 @@
 """Every setting of the method as data: what the papers publish, what the released code really does, what we serve.
 
-A `Preset` names all of it. The faithful presets (`voc`, `coco-object`, `context`) hold the values of the authors' released
-code, its quirks included; each quirk is a field here, with its reason, and the service presets (`demo`, `photos`) switch
-them off. Imports without torch, so that the web process can use it.
+A `Preset` names all of it. The faithful presets (`voc`, `coco-object`, `context`) hold the values of the authors'
+released code, its quirks included; each quirk is a field here, with its reason, and the service presets (`demo`,
+`photos`) switch them off. Imports without torch, so that the web process can use it.
 """
 
 import hashlib
@@ -81,7 +81,9 @@ class Preset:
         "mean: one softmax over labels and rivals with template-averaged embeddings.",
         *("votes", "mean"),
     )
-    keep_best: str = _setting("yes", "yes: the best query survives even below theta; paper: may end empty.", "yes", "no")
+    keep_best: str = _setting(
+        "yes", "yes: the best query survives even below theta; paper: may end empty.", "yes", "no"
+    )
     classifier_last_block: str = _setting(
         "drop", "drop: the classifier runs without its last block, a slip of the released code.", "drop", "keep"
     )
@@ -96,9 +98,13 @@ class Preset:
         "retry", "retry: a map without a positive value is drawn again without background.", "retry", "keep"
     )
     box_edge: str = _setting("cut", "cut: boxes lose the last row and column, as released.", "cut", "keep")
-    box_side: str = _setting("source", "source: boxes confine where affinity comes from; target: goes.", "source", "target")
+    box_side: str = _setting(
+        "source", "source: boxes confine where affinity comes from; target: goes.", "source", "target"
+    )
     gray_weights: str = _setting("bgr", "bgr: red's and blue's weights are swapped, as released.", "bgr", "rgb")
-    ellipse: str = _setting("centroid", "centroid: box-sized, around the centroid; box: around the box.", "centroid", "box")
+    ellipse: str = _setting(
+        "centroid", "centroid: box-sized, around the centroid; box: around the box.", "centroid", "box"
+    )
     crf_image: str = _setting(
         "wrapped", "wrapped: mean-free BGR in bytes, negatives wrap; plain: the image.", "wrapped", "plain"
     )
@@ -169,7 +175,7 @@ def settings() -> dict[str, "Field[Any]"]:
     return {f.name.rstrip("_"): f for f in fields(Preset) if f.name != "name"}
 
 
-def preset(name: str, overrides: Mapping[str, str] = {}) -> Preset:  # noqa: B006 (a Mapping is never written to)
+def preset(name: str, overrides: Mapping[str, str] = {}) -> Preset:
     """Look a preset up and replace settings by their text: numbers, words, or lists with commas between.
 
     Raises PresetError that names the valid presets, settings or values.

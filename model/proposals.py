@@ -1,7 +1,7 @@
 """Mask proposals: CLIP-ES, that is Grad-CAM on the last block, spread along the attention between patches.
 
-Every function takes the texts that compete apart from the rows that are wanted: both softmaxes of CaR run over texts, so
-a row can be left out without changing any other, as long as its text stays.
+Every function takes the texts that compete apart from the rows that are wanted: both softmaxes of CaR run over texts,
+so a row can be left out without changing any other, as long as its text stays.
 """
 
 from collections.abc import Sequence
@@ -62,7 +62,7 @@ class Sensitivity:
 
 
 def grad_cam(sensitivity: Sensitivity, texts: Tensor, background: Tensor, wanted: Sequence[int]) -> Tensor:
-    """Return Grad-CAM maps [wanted, n], each stretched to 0..1: where the image is more like a text than like the others.
+    """Return Grad-CAM maps [wanted, n], stretched to 0..1: where the image is more like one text than like the others.
 
     The gradient is that of the text's probability among texts [T, E] and background [B, E] (CaR, Section 3.2; CLIP-ES).
     """

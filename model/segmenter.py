@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model import crf, weights
+from model import crf
 from model.car import Outcome, Step, Texts, clip_as_rnn
-from model.classifier import Classifier, enlarge, resize, text_bank
+from model.classifier import Classifier, text_bank
 from model.encoder import Encoder
 from model.presets import Preset
 from model.proposals import Proposer
+from model.sizes import bounded, enlarge, paint, resize, shrink
 from model.vocabulary import Query, check, vocabulary, without_synonyms
+from model.weights import load
 
 __all__ = ["ImageTooLargeError", "Segmentation", "Segmenter", "Step"]
-
-BAND = 256  # rows of the natural size that are painted at once
 
 
 class ImageTooLargeError(ValueError):
@@ -47,11 +47,11 @@ class Segmentation:
 class Segmenter:
     """A preset with its weights loaded. Not for use by several threads at once."""
 
-    def __init__(self, preset: Preset, device: str | None = None, weights_from: str | None = None) -> None:
-        """Load the preset's weights, or `weights_from`: `demo`, `random` or a folder. Raises weights.WeightsError."""
+    def __init__(self, preset: Preset, device: str | None = None, weights: str | None = None) -> None:
+        """Load the preset's weights, or `weights`: `demo`, `random` or a folder. Raises WeightsError."""
         self.preset = preset
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        proposals, classifier = weights.load(preset, weights_from)
+        proposals, classifier = load(preset, weights)
         self._proposals = Encoder(proposals, self.device, preset.positions)
         same = classifier is proposals
         self._classifier = self._proposals if same else Encoder(classifier, self.device, preset.positions)
@@ -126,7 +126,7 @@ class Segmenter:
         height, width = bounded(image.shape[0], image.shape[1], patch, most)
         if not most:
             _refuse_beyond_memory(height, width, patch)
-        return image if (height, width) == image.shape[:2] else _shrink(image, height, width)
+        return image if (height, width) == image.shape[:2] else shrink(image, height, width)
 
     def _draw(
         self, image: NDArray[np.uint8], outcome: Outcome, least: NDArray[np.float32]
@@ -142,27 +142,13 @@ class Segmenter:
         size = (max(1, round(natural[0] * share)), max(1, round(natural[1] * share)))
         maps = enlarge(outcome.maps[rows], *size)
         if preset.refine == "crf":
-            marginals = crf.refine(image if size == natural else _shrink(image, *size), maps, preset)
+            marginals = crf.refine(image if size == natural else shrink(image, *size), maps, preset)
         else:
             marginals = crf.with_background(maps, preset.background_power)
         index = paint(without_specks(marginals, preset.min_region), natural)
         present = [row for row in range(len(found)) if (index == row + 1).any()]
         masks = np.stack([index == row + 1 for row in present]) if present else np.zeros((0, *natural), bool)
         return [found[row] for row in present], masks
-
-
-def bounded(height: int, width: int, patch: int, most: int) -> tuple[int, int]:
-    """Return the largest size of the same shape that has at most `most` patches (0: no bound), never enlarged."""
-
-    def patches(scale: float) -> int:
-        return -(-max(1, int(height * scale)) // patch) * -(-max(1, int(width * scale)) // patch)
-
-    if not most or patches(1) <= most:
-        return height, width
-    scale = min(1.0, (most * patch * patch / (height * width)) ** 0.5)
-    while patches(scale) > most:
-        scale *= 0.99
-    return max(1, int(height * scale)), max(1, int(width * scale))
 
 
 def without_specks(marginals: NDArray[np.float32], share: float) -> NDArray[np.float32]:
@@ -181,43 +167,11 @@ def without_specks(marginals: NDArray[np.float32], share: float) -> NDArray[np.f
     return cleaned
 
 
-def paint(marginals: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.uint16]:
-    """Return for each pixel of (height, width) the channel of the largest marginal, enlarged bilinearly: [H, W].
-
-    Works in bands of rows, so that memory does not grow with the number of labels times the image.
-    """
-    height, width = size
-    if marginals.shape[1:] == size:
-        return marginals.argmax(axis=0).astype(np.uint16)
-    down, across = marginals.shape[1] / height, marginals.shape[2] / width
-    index = np.zeros(size, np.uint16)
-    for top in range(0, height, BAND):
-        rows = min(BAND, height - top)
-        place = np.array([[across, 0, across / 2 - 0.5], [0, down, (top + 0.5) * down - 0.5]])
-        best = np.full((rows, width), -1, np.float32)
-        for channel, marginal in enumerate(marginals):
-            band = cv2.warpAffine(
-                marginal,
-                place,
-                (width, rows),
-                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                borderMode=cv2.BORDER_REPLICATE,
-            )
-            wins = band > best
-            index[top : top + rows][wins] = channel
-            best[wins] = band[wins]
-    return index
-
-
 def _thresholds(queries: Sequence[Query], threshold: float | Mapping[str, float] | None) -> NDArray[np.float32]:
     """Return each query's least score [N], nan where none is asked for."""
     if isinstance(threshold, Mapping):
         return np.array([threshold.get(query.label, np.nan) for query in queries], np.float32)
     return np.full(len(queries), np.nan if threshold is None else threshold, np.float32)
-
-
-def _shrink(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _refuse_beyond_memory(height: int, width: int, patch: int) -> None:
@@ -227,6 +181,6 @@ def _refuse_beyond_memory(height: int, width: int, patch: int) -> None:
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > free:
         raise ImageTooLargeError(
-            f"An image of {width} x {height} needs {needed / 2**30:.0f} GiB for the attention among its {patches:,} patches, "
-            f"{free / 2**30:.0f} GiB are free. Set max_patches (for example to 1200) or use a service preset."
+            f"An image of {width} x {height} needs {needed / 2**30:.0f} GiB for the attention among its {patches:,} "
+            f"patches, {free / 2**30:.0f} GiB are free. Set max_patches (for example to 1200) or use a service preset."
         )

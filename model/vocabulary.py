@@ -41,7 +41,7 @@ def check(queries: Sequence[Query]) -> None:
 
 
 def fill(template: str, text: str) -> str:
-    """Put `text` in the place of the template's `{}`. Whatever the text contains, braces included, is taken as it is."""
+    """Put `text` in the place of the template's `{}`. Braces and whatever else the text contains stay as they are."""
     return template.replace("{}", text)
 
 

@@ -53,7 +53,7 @@ def load(preset: Preset, weights: str | None = None) -> tuple[Clip, Clip]:
 
 
 def from_folder(folder: Path) -> Clip:
-    """Load a folder that holds `open_clip_config.json`, `open_clip_model.safetensors` and maybe BPE merges (`*.txt.gz`)."""
+    """Load a folder with `open_clip_config.json`, `open_clip_model.safetensors` and maybe BPE merges (`*.txt.gz`)."""
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise WeightsError(
@@ -76,7 +76,7 @@ def from_folder(folder: Path) -> Clip:
 
 
 def at_random(name: str) -> Clip:
-    """Build open_clip's architecture `name` with seeded random weights: for tests and benchmarks, masks mean nothing."""
+    """Build open_clip's architecture `name` with seeded random weights: for tests and benchmarks only."""
     _config(name)
     with torch.random.fork_rng(devices=[]), _quiet():
         torch.manual_seed(SEED)
@@ -97,8 +97,9 @@ def from_open_clip(name: str, tag: str = "openai") -> Clip:
     except Exception as error:
         page = "https://huggingface.co/" + published["hf_hub"].rstrip("/")
         raise WeightsError(
-            f"The weights of {name} could not be loaded ({_first_line(error)}). Without a connection, fetch {WEIGHTS} from "
-            f"{page} elsewhere and put it at {own} (or set CAR_MODELS to the folder that holds {own.name})."
+            f"The weights of {name} could not be loaded ({_first_line(error)}). Without a connection, "
+            f"fetch {WEIGHTS} from {page} elsewhere and put it at {own} "
+            f"(or set CAR_MODELS to the folder that holds {own.name})."
         ) from error
     return Clip(model, open_clip.get_tokenizer(name), OPENAI_MEAN, OPENAI_STD)
 

@@ -79,7 +79,11 @@ def evaluate(segmenter: Segmenter, root: Path, limit: int | None = None, protoco
             raise DatasetError(f"{sample.mask} is {truth.shape}, its image {prediction.shape} (height, width).")
         matrix += confusion(truth, prediction, len(matrix), ignore)
         there = {name for name in sample.queries if (truth == place[name]).any()}
-        right, found, present = right + len(there & set(result.labels)), found + len(result.labels), present + len(there)
+        right, found, present = (
+            right + len(there & set(result.labels)),
+            found + len(result.labels),
+            present + len(there),
+        )
         images += 1
     figures = quality(matrix, protocol)
     titles = ("background", *names)

@@ -9,7 +9,7 @@ Index = NDArray[np.integer]
 
 
 def confusion(truth: Index, prediction: Index, classes: int, ignore: int) -> NDArray[np.int64]:
-    """Count pixels [truth, prediction] over classes 0..classes-1 (0 = background), leaving out where truth is `ignore`."""
+    """Count pixels [truth, prediction] over classes (0 = background), leaving out where truth is `ignore`."""
     seen = truth != ignore
     pairs = truth[seen].astype(np.int64) * classes + prediction[seen]
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
