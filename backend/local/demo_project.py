@@ -45,13 +45,13 @@ def load_scenes(folder: Path) -> Scenes:
 
 
 def palette(count: int) -> list[str]:
-    """Return so many colours (`#rrggbb`) that differ from their neighbours in hue and in brightness."""
-    tones = ((0.85, 0.95), (0.95, 0.65), (0.55, 1.0))
+    """Return so many colours (`#rrggbb`) that differ from their neighbours and are dark enough to be read as text."""
+    lightnesses = (0.44, 0.32, 0.56)
     colours = []
     for index in range(count):
-        saturation, value = tones[index % len(tones)]
-        red, green, blue = colorsys.hsv_to_rgb(index * 0.381966 % 1.0, saturation, value)  # golden-angle steps of hue
-        colours.append(f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}")
+        hue = index * 0.381966 % 1.0  # steps of the golden angle
+        channels = colorsys.hls_to_rgb(hue, lightnesses[index % len(lightnesses)], 0.8)
+        colours.append("#" + "".join(f"{round(255 * channel):02x}" for channel in channels))
     return colours
 
 

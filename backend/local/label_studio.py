@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
+from requests.auth import HTTPBasicAuth
 
 from backend.local.ports import HOST
 from backend.local.processes import LocalError, Program
@@ -86,9 +87,10 @@ def url(port: int) -> str:
     return f"http://{HOST}:{port}"
 
 
-def answers(url: str) -> bool:
-    """Tell whether a Label Studio, or a backend, answers at its /health."""
+def answers(url: str, auth: tuple[str, str] | None = None) -> bool:
+    """Tell whether a Label Studio, or a backend (with its user and password), answers at its /health."""
+    login = HTTPBasicAuth(*(part.encode() for part in auth)) if auth else None
     try:
-        return requests.get(f"{url}/health", timeout=2).status_code == 200
+        return requests.get(f"{url}/health", auth=login, timeout=2).status_code == 200
     except requests.RequestException:
         return False

@@ -95,7 +95,7 @@ class Stack:
         if studio_url:
             self._await_label_studio(studio_url, memory)
         self.supervisor.wait(
-            lambda: label_studio.answers(backend_url),
+            lambda: label_studio.answers(backend_url, _auth()),
             "backend",
             60,
             progress=lambda passed: f"The backend starts ... {passed:.0f} s",

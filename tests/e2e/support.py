@@ -133,12 +133,13 @@ class Backend:
     redis_url: str
     supervisor: Supervisor
     programs: dict[str, Program]
+    auth: tuple[str, str] | None = None
 
     def start(self, name: str) -> None:
         """Start a process that was stopped."""
         self.supervisor.start(self.programs[name])
         if name == "backend":
-            self.supervisor.wait(lambda: label_studio.answers(self.url), name, 60)
+            self.supervisor.wait(lambda: label_studio.answers(self.url, self.auth), name, 60)
 
     def stop(self, name: str) -> None:
         """Stop a process as `make run` does, and keep it stopped."""
@@ -161,10 +162,11 @@ def start_backend(folder: Path, studio_url: str, api_key: str, workers: int = 1,
     supervisor.start(redis)
     supervisor.wait(lambda: redis_server.answers(redis_url), "redis", 30)
     programs = {program.name: program for program in services.programs(environment, port, workers)}
-    for program in programs.values():
-        supervisor.start(program)
-    supervisor.wait(lambda: label_studio.answers(url), "backend", 60)
-    return Backend(url, redis_url, supervisor, {"redis": redis, **programs})
+    auth = (env["BASIC_AUTH_USER"], env["BASIC_AUTH_PASS"]) if "BASIC_AUTH_USER" in env else None
+    backend = Backend(url, redis_url, supervisor, {"redis": redis, **programs}, auth)
+    for name in programs:
+        backend.start(name)
+    return backend
 
 
 @dataclass(frozen=True)

@@ -132,10 +132,10 @@ def test_connecting_what_is_not_there_or_not_allowed(studio: Studio, project: Pr
 def test_a_backend_with_a_password(
     studio: Studio, project: Project, new_backend: Callable[..., Backend], scenes: Scenes
 ) -> None:
-    guarded = new_backend(BASIC_AUTH_USER="mé", BASIC_AUTH_PASS="sécret")
+    guarded = new_backend(BASIC_AUTH_USER="me", BASIC_AUTH_PASS="secret")
     with pytest.raises(StudioError, match=r"401|authentication"):
         studio.connect_backend(project.id, guarded.url, "Guarded")
-    studio.connect_backend(project.id, guarded.url, "Guarded", ("mé", "sécret"))
+    studio.connect_backend(project.id, guarded.url, "Guarded", ("me", "secret"))
     assert [one["state"] for one in studio.backends(project.id)] == ["CO"]
     (task,) = project.add_images(scenes.images[3:4])
     # Only the webhook tells of it: nobody opens the task.
