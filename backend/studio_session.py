@@ -93,7 +93,10 @@ class StudioSession:
     """Authorized requests to one Label Studio. Safe to share between threads."""
 
     def __init__(self, url: str, api_key: str, timeout: float = 10.0) -> None:
-        """`url` is Label Studio's address as a browser opens it (a sub-path is kept), `timeout` is in seconds."""
+        """`url` is Label Studio's address as a browser opens it (a sub-path is kept), `timeout` is in seconds.
+
+        Raises StudioError when the address can't be one.
+        """
         self.url = url.strip().rstrip("/")
         if urlsplit(self.url).scheme not in ("http", "https") or not urlsplit(self.url).hostname:
             raise StudioError(
@@ -101,13 +104,7 @@ class StudioSession:
             )
         self.timeout = timeout
         self._api_key = api_key.strip()
-        if not self._api_key:
-            raise StudioError(f"LABEL_STUDIO_API_KEY isn't set. {_WHERE_TOKENS_ARE}")
         self._kind = token_type(self._api_key)
-        if self._kind == "access":
-            raise StudioError(
-                f"LABEL_STUDIO_API_KEY holds an access token, which expires after minutes. {_WHERE_TOKENS_ARE}"
-            )
         self._lock = threading.Lock()
         self._access = ""
         self._renew_at = 0.0
@@ -119,8 +116,15 @@ class StudioSession:
         """Return the header that authorizes a request: a legacy token, or a current access token.
 
         A personal access token is exchanged at /api/token/refresh/ (Label Studio 1.23: valid for five minutes) and
-        renewed after four fifths of that. Raises StudioError or StudioUnavailable when the exchange fails.
+        renewed after four fifths of that. Raises StudioError when there is no usable token, and StudioError or
+        StudioUnavailable when the exchange fails. (Not before: what needs no Label Studio works without a token.)
         """
+        if not self._api_key:
+            raise StudioError(f"LABEL_STUDIO_API_KEY isn't set. {_WHERE_TOKENS_ARE}")
+        if self._kind == "access":
+            raise StudioError(
+                f"LABEL_STUDIO_API_KEY holds an access token, which expires after minutes. {_WHERE_TOKENS_ARE}"
+            )
         if self._kind == "legacy":
             return {"Authorization": f"Token {self._api_key}"}
         with self._lock:

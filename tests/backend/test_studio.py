@@ -125,7 +125,7 @@ def test_kind_of_token(key: str, kind: str) -> None:
 )
 def test_settings_that_cannot_work(url: str, key: str, message: str) -> None:
     with pytest.raises(StudioError, match=message.replace(".", r"\.")) as caught:
-        Studio(url, key)
+        Studio(url, key).user()
     assert not isinstance(caught.value, StudioUnavailable)
 
 
