@@ -159,10 +159,16 @@ def _authenticate() -> Response | None:
     raise Unauthorized("Wrong or missing user and password (BASIC_AUTH_USER, BASIC_AUTH_PASS).")
 
 
-def _explain(error: Exception) -> tuple[Response, int]:
-    """Every error as JSON, without a traceback in the body."""
+def _explain(error: Exception) -> Response | tuple[Response, int]:
+    """Every error as JSON, without a traceback in the body.
+
+    The reason stands in the status line too: that line is all that Label Studio 1.23 shows of a failed /setup.
+    """
     if isinstance(error, HTTPException):
-        return jsonify({"error": error.description}), error.code or 500
+        answer = jsonify({"error": error.description})
+        reason = " ".join((error.description or error.name).split()).encode("ascii", "replace").decode()
+        answer.status = f"{error.code} {reason}"
+        return answer
     if isinstance(error, RedisError):
         log.error("Redis at REDIS_URL does not answer: %s", error)
         return jsonify({"error": f"Redis at REDIS_URL does not answer: {error}"}), 503

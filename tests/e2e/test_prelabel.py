@@ -181,7 +181,7 @@ def test_nothing_found_is_stored_once_and_not_asked_again(
 def test_deleted_predictions_come_back_from_the_cache(
     new_backend: NewBackend, new_project: NewProject, scenes: Scenes, label_studio: LabelStudio
 ) -> None:
-    backend = new_backend(CAR_VERIFY_SECONDS="2")
+    backend = new_backend(CAR_VERIFY_SECONDS="5")
     project = new_project(backend.url, labels=LABELS)
     project.add_images(scenes.images[:3])
     project.await_predictions()
