@@ -66,7 +66,7 @@ class Stack:
                     self._write_state()
                     time.sleep(0.2)
             except KeyboardInterrupt:
-                self.console.say("\nStopping. Once more Ctrl-C stops by force.")
+                self.console.say("\nStopping. Press Ctrl-C again to stop by force.")
             finally:
                 self._is_stopping = True
                 self.supervisor.stop_all(last="redis")

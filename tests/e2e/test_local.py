@@ -188,7 +188,7 @@ def test_a_second_ctrl_c_does_not_wait(start: Start) -> None:
     up.await_words("Settings > Model", 60)
     os.kill(up.state["pids"]["courier"], signal.SIGSTOP)  # it won't stop when asked to
     up.process.send_signal(signal.SIGINT)
-    up.await_words("Once more Ctrl-C", 10)
+    up.await_words("Press Ctrl-C again", 10)
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(5) == 0
     assert marked(up.folder) == []
