@@ -118,7 +118,7 @@ def score_maps(
     """
     masks = [mask_of(soft, size, preset) for soft in maps]
     looked = [row for row, mask in enumerate(masks) if mask is not None or preset.empty_map == "whole"]
-    scores = np.zeros(len(maps), np.float32)
+    scores = np.zeros(len(masks), np.float32)
     if looked:
         scores[looked] = classifier.score([masks[row] for row in looked], bank, looked)
     return scores

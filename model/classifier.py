@@ -14,7 +14,7 @@ from torch import Tensor
 from model.encoder import Encoder
 from model.presets import Preset
 from model.prompts import Image, Mask, Prompter
-from model.sizes import center_crop, letterbox
+from model.sizes import center_crop, letterbox, squash
 from model.vocabulary import Query, fill
 
 BATCH = 16  # prompted images per pass of the classifier
@@ -43,6 +43,7 @@ def mean(features: Tensor, bank: Tensor, scale: float) -> Tensor:
 
 
 SCORING = {"votes": votes, "mean": mean}
+VIEWS = {"crop": center_crop, "letterbox": letterbox, "squash": squash}
 
 
 class Classifier:
@@ -74,5 +75,4 @@ class Classifier:
         return scores[torch.arange(len(masks)), list(wanted)].cpu().numpy()
 
     def _view(self, picture: Image) -> Image:
-        size = self._encoder.image_size
-        return letterbox(picture, size) if self._preset.classifier_view == "letterbox" else center_crop(picture, size)
+        return VIEWS[self._preset.classifier_view](picture, self._encoder.image_size)

@@ -67,6 +67,7 @@ class Preset:
     background: tuple[str, ...] = _setting(RELEASED_BACKGROUND, "Texts that compete with the queries for pixels.")
     background_power: float = _setting(1.0, "The background's probability is (1 - largest map) to this power.")
     rivals: tuple[str, ...] = _setting((), "Texts that compete with the labels for a mask; slashes part synonyms.")
+    map_rivals: str = _setting("no", "yes: the rivals compete with the queries for pixels, too.", "yes", "no")
     first_template: str = _setting("{}", "Template of the queries for the first pass's maps: the bare query.")
     later_template: str = _setting("a clean origami {}.", "The same from the second pass on: released code differs.")
     background_template: str = _setting("a clean origami {}.", "Template of the background texts.")
@@ -88,7 +89,9 @@ class Preset:
         "drop", "drop: the classifier runs without its last block, a slip of the released code.", "drop", "keep"
     )
     classifier_view: str = _setting(
-        "crop", "crop: the centre square, sides are never seen; letterbox: all of it, padded.", "crop", "letterbox"
+        "crop",
+        "crop: the centre square, sides are never seen; letterbox: all of it, padded; squash: all, distorted.",
+        *("crop", "letterbox", "squash"),
     )
     positions: str = _setting("half", "half: position embeddings are rounded to float16, as released.", "half", "exact")
     empty_map: str = _setting(
@@ -154,6 +157,7 @@ _SERVICE = Preset(
     empty_map="drop",
     flat_map="keep",
     box_edge="keep",
+    box_side="target",
     gray_weights="rgb",
     ellipse="box",
     crf_image="plain",
@@ -164,7 +168,19 @@ _SERVICE = Preset(
     crf_max_side=1024,
     min_region=0.0005,
 )
-_DEMO = replace(_SERVICE, name="demo", weights="demo", background=_demo_grounds(), rivals=_demo_rivals())
+_DEMO = replace(
+    _SERVICE,
+    name="demo",
+    weights="demo",
+    eta=0.3,
+    theta=0.1,
+    background=_demo_grounds(),
+    background_power=3.0,
+    rivals=_demo_rivals(),
+    map_rivals="yes",
+    classifier_view="squash",
+    crf_smooth_weight=1.0,
+)
 _PHOTOS = replace(_SERVICE, name="photos", prompts=("circle", "blur"))
 
 PRESETS: Mapping[str, Preset] = {p.name: p for p in (_VOC, _COCO_OBJECT, _CONTEXT, _DEMO, _PHOTOS)}

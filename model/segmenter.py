@@ -5,18 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model import crf
-from model.car import Outcome, Step, Texts, clip_as_rnn
+from model.canvas import draw
+from model.car import Step, Texts, clip_as_rnn
 from model.classifier import Classifier, text_bank
 from model.encoder import Encoder
 from model.presets import Preset
 from model.proposals import Proposer
-from model.sizes import bounded, enlarge, paint, resize, shrink
+from model.sizes import bounded, resize, shrink
 from model.vocabulary import Query, check, vocabulary, without_synonyms
 from model.weights import load
 
@@ -75,22 +74,31 @@ class Segmenter:
         least = _thresholds(queries, threshold)
         texts = self._texts(queries)
         told = perf_counter()
-        outcome = self._recur(image, texts, np.fmin(np.float32(self.preset.theta), least))
+        seen = self._seen(image)
+        proposer, classifier = self._proposer(seen), Classifier(self._classifier, seen, self.preset)
+        opened = perf_counter()
+        theta = np.fmin(np.float32(self.preset.theta), least)
+        outcome = clip_as_rnn(proposer, classifier, texts, (seen.shape[0], seen.shape[1]), self.preset, theta)
         looked = perf_counter()
-        labels, masks = self._draw(image, outcome, least)
-        drawn = perf_counter()
+        rows = [row for row, i in enumerate(outcome.survivors) if not outcome.scores[i] < least[i]]
+        index = draw(image, outcome.maps[rows], self.preset)
+        drawn = [(outcome.survivors[row], index == place) for place, row in enumerate(rows, start=1)]
+        found = [(i, mask) for i, mask in drawn if mask.any()]
+        labels = [i for i, _ in found]
         names = [query.label for query in queries]
-        steps = tuple(Step(tuple(names[i] for i in alive), scores) for alive, scores in outcome.passes)
-        stages = {"texts": told - started, **outcome.seconds}
-        stages["trunk"] = looked - told - sum(outcome.seconds.values())
-        stages |= {"masks": drawn - looked, "total": drawn - started}
         return Segmentation(
             labels=tuple(names[i] for i in labels),
-            masks=masks,
+            masks=np.stack([mask for _, mask in found]) if found else np.zeros((0, *image.shape[:2]), bool),
             scores=outcome.scores[labels].clip(0, 1),
             raw_scores=dict(zip(names, outcome.scores.tolist(), strict=True)),
-            steps=steps,
-            seconds=stages,
+            steps=tuple(Step(tuple(names[i] for i in alive), scores) for alive, scores in outcome.passes),
+            seconds={
+                "texts": told - started,
+                "trunk": opened - told,
+                **outcome.seconds,
+                "masks": perf_counter() - looked,
+                "total": perf_counter() - started,
+            },
         )
 
     def _texts(self, queries: Sequence[Query]) -> Texts:
@@ -102,23 +110,21 @@ class Segmenter:
         def drawn(of: Sequence[Query], template: str) -> torch.Tensor:
             return text_bank(self._proposals, of, (template,))[:, 0]
 
+        competing = (*background, *(rivals if preset.map_rivals == "yes" else ()))
         bank = text_bank(self._classifier, queries, preset.templates)
         first = drawn(queries, preset.first_template)
         return Texts(
             first=first,
             later=drawn(queries, preset.later_template),
-            background=drawn(vocabulary(background), preset.background_template) if background else first[:0],
+            background=drawn(vocabulary(competing), preset.background_template) if competing else first[:0],
             bank=bank,
             rivals=text_bank(self._classifier, vocabulary(rivals), preset.templates) if rivals else bank[:0],
         )
 
-    def _recur(self, image: NDArray[np.uint8], texts: Texts, theta: NDArray[np.float32]) -> Outcome:
-        seen = self._seen(image)
+    def _proposer(self, seen: NDArray[np.uint8]) -> Proposer:
         patch = self._proposals.patch
         height, width = (-(-side // patch) * patch for side in seen.shape[:2])
-        proposer = Proposer(self._proposals, self._proposals.pixels([resize(seen, height, width)]), self.preset)
-        classifier = Classifier(self._classifier, seen, self.preset)
-        return clip_as_rnn(proposer, classifier, texts, (seen.shape[0], seen.shape[1]), self.preset, theta)
+        return Proposer(self._proposals, self._proposals.pixels([resize(seen, height, width)]), self.preset)
 
     def _seen(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the image as CLIP sees it: scaled down until it has at most `max_patches`."""
@@ -127,44 +133,6 @@ class Segmenter:
         if not most:
             _refuse_beyond_memory(height, width, patch)
         return image if (height, width) == image.shape[:2] else shrink(image, height, width)
-
-    def _draw(
-        self, image: NDArray[np.uint8], outcome: Outcome, least: NDArray[np.float32]
-    ) -> tuple[list[int], NDArray[np.bool_]]:
-        """Turn the survivors' maps into disjoint masks [K, H, W] of natural size; return their indices and them."""
-        preset = self.preset
-        rows = [row for row, i in enumerate(outcome.survivors) if not outcome.scores[i] < least[i]]
-        found = [outcome.survivors[row] for row in rows]
-        natural = (image.shape[0], image.shape[1])
-        if not found:
-            return [], np.zeros((0, *natural), bool)
-        share = min(1.0, preset.crf_max_side / max(natural)) if preset.crf_max_side else 1.0
-        size = (max(1, round(natural[0] * share)), max(1, round(natural[1] * share)))
-        maps = enlarge(outcome.maps[rows], *size)
-        if preset.refine == "crf":
-            marginals = crf.refine(image if size == natural else shrink(image, *size), maps, preset)
-        else:
-            marginals = crf.with_background(maps, preset.background_power)
-        index = paint(without_specks(marginals, preset.min_region), natural)
-        present = [row for row in range(len(found)) if (index == row + 1).any()]
-        masks = np.stack([index == row + 1 for row in present]) if present else np.zeros((0, *natural), bool)
-        return [found[row] for row in present], masks
-
-
-def without_specks(marginals: NDArray[np.float32], share: float) -> NDArray[np.float32]:
-    """Give connected parts of a label smaller than a share of the image to the background: [1 + K, H, W]."""
-    least = share * marginals[0].size
-    if least <= 1:
-        return marginals
-    index = marginals.argmax(axis=0)
-    cleaned = marginals.copy()
-    for channel in np.unique(index[index > 0]):
-        _, parts, stats, _ = cv2.connectedComponentsWithStats((index == channel).astype(np.uint8), connectivity=8)
-        small = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] < least)
-        specks = np.isin(parts, small[small > 0])
-        cleaned[:, specks] = 0
-        cleaned[0, specks] = 1
-    return cleaned
 
 
 def _thresholds(queries: Sequence[Query], threshold: float | Mapping[str, float] | None) -> NDArray[np.float32]:

@@ -45,6 +45,11 @@ def letterbox(picture: Image, size: int) -> Image:
     return square
 
 
+def squash(picture: Image, size: int) -> Image:
+    """Scale both sides to `size`, whatever the shape."""
+    return resize(picture, size, size)
+
+
 def resize(picture: Image, height: int, width: int) -> Image:
     """Resize with Pillow's bicubic filter, which smooths when shrinking: CLIP was trained on pictures made so."""
     return np.asarray(Pillow.fromarray(picture).resize((width, height), Pillow.Resampling.BICUBIC))

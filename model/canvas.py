@@ -1,0 +1,43 @@
+"""From soft maps to masks: drawn along the image's edges, cleaned of specks, brought back to natural size."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from model import crf
+from model.presets import Preset
+from model.sizes import enlarge, paint, shrink
+
+
+def draw(image: NDArray[np.uint8], maps: NDArray[np.float32], preset: Preset) -> NDArray[np.uint16]:
+    """Return the index map [H, W] of an image (0 = background, i = i-th label from 1), given soft maps [K, h, w].
+
+    Masks are drawn at natural size, or at `crf_max_side` and then enlarged.
+    """
+    natural = (image.shape[0], image.shape[1])
+    if not len(maps):
+        return np.zeros(natural, np.uint16)
+    share = min(1.0, preset.crf_max_side / max(natural)) if preset.crf_max_side else 1.0
+    size = (max(1, round(natural[0] * share)), max(1, round(natural[1] * share)))
+    full = enlarge(maps, *size)
+    if preset.refine == "crf":
+        marginals = crf.refine(image if size == natural else shrink(image, *size), full, preset)
+    else:
+        marginals = crf.with_background(full, preset.background_power)
+    return paint(without_specks(marginals, preset.min_region), natural)
+
+
+def without_specks(marginals: NDArray[np.float32], share: float) -> NDArray[np.float32]:
+    """Give connected parts of a label smaller than a share of the image to the background: [1 + K, H, W]."""
+    least = share * marginals[0].size
+    if least <= 1:
+        return marginals
+    index = marginals.argmax(axis=0)
+    cleaned = marginals.copy()
+    for channel in np.unique(index[index > 0]):
+        _, parts, stats, _ = cv2.connectedComponentsWithStats((index == channel).astype(np.uint8), connectivity=8)
+        small = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] < least)
+        specks = np.isin(parts, small[small > 0])
+        cleaned[:, specks] = 0
+        cleaned[0, specks] = 1
+    return cleaned
