@@ -14,6 +14,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 DEMO = HERE / "demo"
+_RIVALS = HERE / "rivals.txt"  # common things of photographs
 PROMPTS = ("blur", "gray", "black", "circle", "rectangle", "contour")
 
 # The background names of the released configurations, the same for every data set.
@@ -65,6 +66,9 @@ class Preset:
     lambda_: float = _setting(0.5, "Boxes around what exceeds this share of a map's maximum confine it (CLIP-ES).")
     prompts: tuple[str, ...] = _setting(("blur", "gray"), "Visual prompts; always applied in one order.", *PROMPTS)
     background: tuple[str, ...] = _setting(RELEASED_BACKGROUND, "Texts that compete with the queries for pixels.")
+    score_power: float = _setting(
+        0.0, "Maps are drawn times their score to this power, so that a surer label wins a pixel; 0: as they are."
+    )
     background_power: float = _setting(1.0, "The background's probability is (1 - largest map) to this power.")
     rivals: tuple[str, ...] = _setting((), "Texts that compete with the labels for a mask; slashes part synonyms.")
     map_rivals: str = _setting("no", "yes: the rivals compete with the queries for pixels, too.", "yes", "no")
@@ -176,12 +180,14 @@ _DEMO = replace(
     theta=0.1,
     background=_demo_grounds(),
     background_power=3.0,
+    score_power=0.1,
     rivals=_demo_rivals(),
     map_rivals="yes",
     classifier_view="squash",
     crf_smooth_weight=1.0,
 )
-_PHOTOS = replace(_SERVICE, name="photos", prompts=("circle", "blur"))
+# What is not measured on photographs stays as published (VOC's setting, which is the paper's main one).
+_PHOTOS = replace(_SERVICE, name="photos", prompts=("circle", "blur"), eta=0.4, lambda_=0.4, rivals=_lines(_RIVALS))
 
 PRESETS: Mapping[str, Preset] = {p.name: p for p in (_VOC, _COCO_OBJECT, _CONTEXT, _DEMO, _PHOTOS)}
 

@@ -81,7 +81,8 @@ class Segmenter:
         outcome = clip_as_rnn(proposer, classifier, texts, (seen.shape[0], seen.shape[1]), self.preset, theta)
         looked = perf_counter()
         rows = [row for row, i in enumerate(outcome.survivors) if not outcome.scores[i] < least[i]]
-        index = draw(image, outcome.maps[rows], self.preset)
+        surety = outcome.scores[[outcome.survivors[row] for row in rows]] ** np.float32(self.preset.score_power)
+        index = draw(image, outcome.maps[rows] * surety[:, None, None], self.preset)
         drawn = [(outcome.survivors[row], index == place) for place, row in enumerate(rows, start=1)]
         found = [(i, mask) for i, mask in drawn if mask.any()]
         labels = [i for i, _ in found]
