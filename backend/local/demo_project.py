@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import colorsys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 from backend.local.processes import LocalError
-from backend.studio import Studio
+from backend.studio import Studio, StudioError
 
 TITLE = "Landmarks and brands"
 BACKEND_TITLE = "CLIP-as-RNN"
 """The name of the backend in a project's settings."""
+
+CONNECT_PAUSES = (1.0, 2.0, 4.0, 8.0)
+"""Seconds after each attempt to connect that failed, before the last one."""
 
 INSTRUCTION = """
 <p><b>The masks are there already.</b> Correct what is wrong and press <b>Submit</b>.</p>
@@ -91,9 +95,19 @@ def ensure_project(studio: Studio, known: int | None, labels: tuple[str, ...]) -
 
 
 def ensure_connected(studio: Studio, project: int, url: str, auth: tuple[str, str] | None) -> None:
-    """Connect the backend at `url` to the project, unless it is connected."""
-    if all(backend["url"] != url for backend in studio.backends(project)):
-        studio.connect_backend(project, url, BACKEND_TITLE, auth)
+    """Connect the backend at `url` to the project, unless it is connected.
+
+    Label Studio 1.23 gives a backend one second to answer /health: on a busy machine the first attempts may fail.
+    """
+    if any(backend["url"] == url for backend in studio.backends(project)):
+        return
+    for pause in CONNECT_PAUSES:
+        try:
+            studio.connect_backend(project, url, BACKEND_TITLE, auth)
+            return
+        except StudioError:
+            time.sleep(pause)
+    studio.connect_backend(project, url, BACKEND_TITLE, auth)
 
 
 def move_backends(studio: Studio, old: str, new: str, auth: tuple[str, str] | None) -> int:

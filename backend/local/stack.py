@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -16,7 +17,7 @@ from backend.local.marks import stop_marked
 from backend.local.ports import free_port
 from backend.local.processes import Supervisor
 from backend.local.run_folder import Memory, locked, write_private
-from backend.studio import Studio
+from backend.studio import Studio, StudioUnavailable
 
 SCENES = services.ROOT / "model" / "demo" / "scenes" / "studio"
 REDIS_PORT = 6390
@@ -176,8 +177,10 @@ class Stack:
     def _await_predictions(self, studio: Studio, project: int) -> int:
         """Show how the tasks get their predictions; return how many lack one when nothing happens any more."""
         best, since = -1, time.monotonic()
+        done, total = 0, 1
         while True:
-            done, total = demo_project.count_prelabelled(studio, project)
+            with contextlib.suppress(StudioUnavailable):  # it may be busy for a moment
+                done, total = demo_project.count_prelabelled(studio, project)
             if done > best:
                 best, since = done, time.monotonic()
             self.console.progress(f"{done} of {total} tasks are pre-labelled")
