@@ -14,6 +14,7 @@ COMMANDS = {
     "serve": "the web process that Label Studio calls",
     "worker": "a GPU worker: segments what is queued",
     "courier": "delivers predictions, expands webhooks, gives back what was lost",
+    "requeue": "give failed tasks another chance",
     "status": "what is queued, running, failed (and why) and not yet delivered",
 }
 

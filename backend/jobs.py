@@ -35,6 +35,28 @@ SEGMENT = "backend.worker.segment"
 """The one function that a queue may name; the web process only knows it by name."""
 
 
+class SegmentJob(RQJob):  # type: ignore[misc]
+    """An RQ job that can do nothing but segment, whatever somebody wrote into Redis.
+
+    RQ calls any function that a job names, callbacks and web addresses included; ours are one function and none.
+    """
+
+    def perform(self) -> Any:
+        """Run the job. Raises PermissionError for another function than ours."""
+        if self.func_name != SEGMENT:
+            raise PermissionError(f"jobs may only call {SEGMENT}, this one wants {self.func_name}")
+        return super().perform()
+
+    def execute_success_callback(self, *args: Any) -> None:
+        """Call nothing."""
+
+    def execute_failure_callback(self, *args: Any) -> None:
+        """Call nothing."""
+
+    def send_webhooks(self, *args: Any, **kwargs: Any) -> None:
+        """Call nobody."""
+
+
 class State(StrEnum):
     """What a ticket says, and what `Jobs.request` answers."""
 
@@ -126,7 +148,10 @@ class Jobs:
     def __init__(self, redis: Redis, settings: Settings):
         self.redis = redis
         self.settings = settings
-        self.queues = {name: Queue(name, connection=redis, serializer=JSONSerializer) for name in store.QUEUES}
+        self.queues = {
+            name: Queue(name, connection=redis, serializer=JSONSerializer, job_class=SegmentJob)
+            for name in store.QUEUES
+        }
         self._request = redis.register_script(_REQUEST)
         self._finish = redis.register_script(_FINISH)
         self._fail = redis.register_script(_FAIL)
@@ -185,6 +210,14 @@ class Jobs:
         keys = [store.ticket_key(job_id), store.OPEN, store.FAILED, store.COUNTERS]
         self._fail(keys, [job_id, time.time(), error, self.keep_seconds])
 
+    def requeue(self, job_id: str) -> bool:
+        """Give a failed job all its tries again and queue it; False when it is not (or no longer) known as failed."""
+        job = self.job(job_id)
+        if job is None or self.state(job_id) is not State.FAILED:
+            return False
+        self.redis.hdel(store.ticket_key(job_id), "failures")
+        return self.request(job, store.BATCH) is State.QUEUED
+
     def ticket(self, job_id: str) -> dict[str, str]:
         """All fields of a ticket, {} when there is none."""
         return {text(key): text(value) for key, value in self.redis.hgetall(store.ticket_key(job_id)).items()}
@@ -208,9 +241,11 @@ class Jobs:
         """Ids of jobs that are queued or running and were asked for at least `older_than` seconds ago."""
         return [text(job_id) for job_id in self.redis.zrangebyscore(store.OPEN, 0, time.time() - older_than)]
 
-    def failures(self, limit: int = 20) -> Iterator[tuple[str, dict[str, str]]]:
-        """The newest failed jobs with their tickets."""
-        for job_id in self.redis.zrevrange(store.FAILED, 0, limit - 1):
-            ticket = self.ticket(text(job_id))
+    def failures(self, limit: int | None = 20) -> Iterator[tuple[str, dict[str, str]]]:
+        """The newest failed jobs with their tickets, all of them without a limit."""
+        for job_id in map(text, self.redis.zrevrange(store.FAILED, 0, -1 if limit is None else limit - 1)):
+            ticket = self.ticket(job_id)
             if ticket:
-                yield text(job_id), ticket
+                yield job_id, ticket
+            else:  # kept for CAR_RESULT_DAYS, then forgotten
+                self.redis.zrem(store.FAILED, job_id)

@@ -25,7 +25,7 @@ from rq.serializers import JSONSerializer
 
 from backend import brush, store
 from backend.images import ImageError, ImageFetcher, ImageUnavailable, Limits
-from backend.jobs import Job, Jobs, State
+from backend.jobs import Job, Jobs, SegmentJob, State
 from backend.project import LabelingConfig
 from backend.settings import Settings, load_settings
 from backend.studio import Studio, StudioUnavailable
@@ -186,6 +186,7 @@ class GPUWorker(SimpleWorker):  # type: ignore[misc]
     """RQ's SimpleWorker with a heartbeat during the job and the safe dequeue of `TakingQueue`."""
 
     queue_class = TakingQueue
+    job_class = SegmentJob
 
     def execute_job(self, job: RQJob, queue: Queue) -> None:
         """Run the job here, with a thread that shows that we live."""

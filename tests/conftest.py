@@ -77,7 +77,7 @@ def settings(redis_url: str) -> Settings:
     return Settings(
         redis_url=redis_url,
         label_studio_url="http://studio.test:8080",
-        label_studio_api_key="key",
+        label_studio_api_key="topsecret",
         car_wait=0.5,
         car_verify_seconds=0.3,
         car_retry_seconds=(0,),

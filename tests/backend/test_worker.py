@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,11 +41,11 @@ def loaded() -> dict[str, Segmenter]:
 
 
 @pytest.fixture
-def engine(settings: Settings, loaded: dict[str, Segmenter], monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+def engine(settings: Settings, loaded: dict[str, Segmenter], monkeypatch: pytest.MonkeyPatch) -> Engine:
     own = Engine(settings)
     monkeypatch.setattr(own, "_segmenters", loaded)
     monkeypatch.setattr(worker, "engine", lambda: own)
-    yield own
+    return own
 
 
 @pytest.fixture
