@@ -55,10 +55,12 @@ def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStud
     command = local_label_studio.find_label_studio(ROOT)
     program = local_label_studio.program(command, folder, port, account)
     running = LabelStudio(program, new_supervisor(folder), port, account)
-    running.start()
-    yield running
-    running.supervisor.stop_all()
-    STARTED.remove(running.supervisor)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.supervisor.stop_all()
+        STARTED.remove(running.supervisor)
 
 
 @pytest.fixture(scope="session")

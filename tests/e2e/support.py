@@ -21,7 +21,7 @@ from backend.local import label_studio, redis_server, services
 from backend.local.console import Console
 from backend.local.demo_project import BACKEND_TITLE, labeling_config, load_scenes
 from backend.local.ports import any_free_port
-from backend.local.processes import Program, Supervisor
+from backend.local.processes import LocalError, Program, Supervisor
 from backend.local.stack import SCENES
 from backend.studio import Studio
 
@@ -164,8 +164,12 @@ def start_backend(folder: Path, studio_url: str, api_key: str, workers: int = 1,
     programs = {program.name: program for program in services.programs(environment, port, workers)}
     auth = (env["BASIC_AUTH_USER"], env["BASIC_AUTH_PASS"]) if "BASIC_AUTH_USER" in env else None
     backend = Backend(url, redis_url, supervisor, {"redis": redis, **programs}, auth)
-    for name in programs:
-        backend.start(name)
+    try:
+        for name in programs:
+            backend.start(name)
+    except LocalError:
+        supervisor.stop_all(last="redis")
+        raise
     return backend
 
 
