@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 from backend import store
 from backend.delivery import Delivery, backoff
 from backend.jobs import Jobs
-from backend.predict import Predictor, has_version
+from backend.predict import Predictor
 from backend.project import ConfigError, parse_config
 from backend.settings import Settings
 from backend.studio import Studio, StudioError, StudioUnavailable
@@ -127,7 +127,7 @@ class Courier:
             try:
                 if self.studio.import_predictions(project, [prediction for _, prediction in missing]) == len(missing):
                     for job_id, _ in missing:
-                        self.delivery.delivered(job_id)
+                        self._pushed(job_id)
                     return
             except StudioUnavailable:
                 raise
@@ -143,11 +143,21 @@ class Courier:
         if job is None or prediction is None:
             self.delivery.drop(job_id)
             return None
-        predictions = self.studio.predictions(job.task)
-        if has_version({"predictions": predictions}, job.version):
+        stored = [one for one in self.studio.predictions(job.task) if one.get("model_version") == job.version]
+        for surplus in sorted(stored, key=lambda one: int(one["id"]))[1:]:
+            self.studio.delete_prediction(surplus["id"])
+            log.warning("task %s had the same prediction twice; one is deleted", job.task)
+        if stored:
             self.delivery.delivered(job_id)
             return None
         return {"task": job.task, **prediction}
+
+    def _pushed(self, job_id: str) -> None:
+        """Label Studio took it. Where an answer had carried it too, and got lost or is slow, look once more."""
+        answered = "answered" in self.jobs.ticket(job_id)
+        self.delivery.delivered(job_id)
+        if answered:
+            self.delivery.look_again(job_id)
 
     def _push_one(self, job_id: str, prediction: dict[str, Any], *, after_bulk: bool) -> None:
         # A bulk import may have stored some of its predictions before it was refused.
@@ -155,7 +165,7 @@ class Courier:
             return
         try:
             if self.studio.create_prediction(prediction["task"], prediction):
-                self.delivery.delivered(job_id)
+                self._pushed(job_id)
             else:
                 log.info("task %s is gone; its prediction is dropped", prediction["task"])
                 self.delivery.drop(job_id)

@@ -105,6 +105,10 @@ class Delivery:
         """Label Studio has it."""
         self._leave(job_id, "delivered", {"delivered": time.time()})
 
+    def look_again(self, job_id: str) -> None:
+        """Have a delivered prediction checked once more: a late answer may have arrived beside the push."""
+        self.redis.zadd(store.OUTBOX, {job_id: time.time() + self.verify_seconds})
+
     def drop(self, job_id: str) -> None:
         """There is nobody to deliver it to (the task is gone), or nothing to deliver."""
         self._leave(job_id, "dropped", {})
@@ -128,7 +132,7 @@ class Delivery:
         key = ticket_key(job_id)
         with self.redis.pipeline() as pipe:
             pipe.zrem(store.OUTBOX, job_id)
-            pipe.hdel(key, "pushing", "pushes", "undelivered", "hold")
+            pipe.hdel(key, "answered", "pushing", "pushes", "undelivered", "hold")
             for field, value in fields.items():
                 pipe.hset(key, field, value)
             pipe.expire(key, self.jobs.keep_seconds)

@@ -48,8 +48,18 @@ class MemoryStudio:
         self._called("create")
         if task_id not in self.stored:
             return False
-        self.stored[task_id].append(dict(prediction))
+        self._store(task_id, prediction)
         return True
+
+    def delete_prediction(self, prediction_id: int) -> bool:
+        self._called("delete")
+        for stored in self.stored.values():
+            stored[:] = [one for one in stored if one["id"] != prediction_id]
+        return True
+
+    def _store(self, task_id: int, prediction: Mapping[str, Any]) -> None:
+        number = 1 + sum(len(stored) for stored in self.stored.values())
+        self.stored[task_id].append({"id": number, **prediction})
 
     def import_predictions(self, project: int, predictions: Sequence[Mapping[str, Any]]) -> int:
         self._called("import")
@@ -58,7 +68,7 @@ class MemoryStudio:
         if self.silently_drops:
             return 0
         for prediction in predictions:
-            self.stored[prediction["task"]].append(dict(prediction))
+            self._store(prediction["task"], prediction)
         return len(predictions)
 
 

@@ -97,8 +97,8 @@ def test_finished_predictions_reach_each_task_once(
 def test_what_label_studio_already_has_is_not_pushed(
     courier: Courier, studio: MemoryStudio, config: LabelingConfig
 ) -> None:
-    studio.stored[1] = [{"model_version": config.version()}]
-    studio.stored[2] = [{"model_version": "another"}]
+    studio.stored[1] = [{"id": 1, "model_version": config.version()}]
+    studio.stored[2] = [{"id": 2, "model_version": "another"}]
     finish(courier, config, 1, 2)
     deliver_all(courier)
     assert [len(studio.stored[number]) for number in (1, 2)] == [1, 2]
@@ -151,10 +151,27 @@ def test_an_answer_that_arrived_is_not_doubled(courier: Courier, studio: MemoryS
     (job_id,) = finish(courier, config, 1)
     answer = courier.delivery.answer(job_id)
     assert answer is not None
-    studio.stored[1].append(answer)
+    studio.create_prediction(1, answer)
     time.sleep(courier.settings.car_verify_seconds + 0.05)
     deliver_all(courier)
     assert len(studio.stored[1]) == 1
+    assert courier.delivery.pending() == 0
+
+
+def test_an_answer_that_arrived_after_the_push_is_taken_back(
+    courier: Courier, studio: MemoryStudio, config: LabelingConfig
+) -> None:
+    (job_id,) = finish(courier, config, 1)
+    answer = courier.delivery.answer(job_id)
+    assert answer is not None
+    time.sleep(courier.settings.car_verify_seconds + 0.05)
+    deliver_all(courier)
+    studio.create_prediction(1, answer)  # Label Studio was that slow
+    studio.create_prediction(1, {**answer, "model_version": "another"})
+    time.sleep(courier.settings.car_verify_seconds + 0.05)
+    deliver_all(courier)
+    assert sorted(one["model_version"] for one in studio.stored[1]) == ["another", config.version()]
+    assert courier.delivery.pending() == 0
 
 
 def test_one_courier_works_and_the_other_takes_over(
