@@ -1,11 +1,10 @@
-"""The courier: the worker without torch. Expands webhooks, delivers predictions, gives back what was lost.
+"""The courier: the worker without torch. Delivers predictions, reads webhooks, gives back what was lost.
 
 One courier is at work at a time; others stand by and take over when it is silent for `LOCK_SECONDS`.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 import signal
@@ -14,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import Any, cast
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -23,10 +22,10 @@ from backend import store
 from backend.delivery import Delivery, backoff
 from backend.jobs import Jobs
 from backend.predict import Predictor
-from backend.project import ConfigError, parse_config
 from backend.settings import Settings
 from backend.studio import Studio, StudioError, StudioUnavailable
 from backend.sweep import sweep
+from backend.webhooks import Webhooks
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +50,7 @@ class Courier:
         self.redis: Redis = store.connect(settings.redis_url, patient=True)
         self.jobs = Jobs(self.redis, settings)
         self.delivery = Delivery(self.redis, self.jobs, settings.car_verify_seconds)
-        self.predictor = Predictor(settings)
+        self.webhooks = Webhooks(self.redis, settings, Predictor(settings))
         self.studio = studio or Studio(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
         self.name = uuid.uuid4().hex
         self._refresh = self.redis.register_script(_REFRESH)
@@ -61,8 +60,9 @@ class Courier:
         """Do what is due, once; True when there was something (so that more may be)."""
         if not self._refresh([LOCK], [self.name, LOCK_SECONDS]):
             return False
-        busy = self.expand_one_webhook()
+        busy = self.webhooks.read_one()
         busy = self.deliver() > 0 or busy
+        self.webhooks.protect(self.studio)
         if time.monotonic() - self._swept > SWEEP_SECONDS:
             self._swept = time.monotonic()
             sweep(self.jobs)
@@ -72,38 +72,6 @@ class Courier:
         """Let a standby take over at once."""
         if self.redis.get(LOCK) == self.name.encode():
             self.redis.delete(LOCK)
-
-    def expand_one_webhook(self) -> bool:
-        """Turn the oldest stored webhook into jobs; False when there is none.
-
-        The body stays in `store.READING` until it is done, so a courier that dies in the middle starts it again;
-        asking twice for a job makes one.
-        """
-        body = self.redis.lindex(store.READING, -1) or self.redis.lmove(store.INBOX, store.READING, "RIGHT", "LEFT")
-        if body is None:
-            return False
-        try:
-            self._expand(json.loads(body))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            log.error("a webhook is left out, it is not as Label Studio 1.23 sends them: %s", error)
-        self.redis.lrem(store.READING, -1, cast(str, body))
-        return True
-
-    def _expand(self, event: dict[str, Any]) -> None:
-        if event.get("action") != "TASKS_CREATED":
-            return
-        project = event["project"]
-        try:
-            config = parse_config(project["label_config"], self.settings.car_preset)
-        except ConfigError as error:
-            log.error("project %s cannot be pre-labelled: %s", project["id"], error)
-            return
-        if config.skip:
-            return
-        version = config.version(self.settings.car_weights)
-        for task in event["tasks"]:
-            self.predictor.request(task, int(project["id"]), config, version, store.BATCH)
-        log.info("project %s: %d imported tasks asked for", project["id"], len(event["tasks"]))
 
     def deliver(self) -> int:
         """Push what is due; the number of predictions looked after."""

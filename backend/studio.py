@@ -6,7 +6,6 @@ checked against Label Studio 1.23.2 in tests/e2e/test_studio.py.
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -179,13 +178,10 @@ class Studio:
     ) -> int:
         """Connect an ML backend and return its id; `auth` is the user and password that it asks for.
 
-        Label Studio 1.23 makes a webhook to `url`/webhook on its own, for all events but without the password: this
-        adds it there.
+        Label Studio 1.23 makes a webhook to `url`/webhook on its own, for all events but without the password.
         """
         body = {"project": project, "url": url, "title": title, **_basic(auth), **fields}
-        created = _object(self.session.send("POST", "/api/ml/", json=body, timeout=LONG_TIMEOUT))
-        self._authorize_webhook(project, url, auth)
-        return int(created["id"])
+        return int(_object(self.session.send("POST", "/api/ml/", json=body, timeout=LONG_TIMEOUT))["id"])
 
     def move_backend(self, project: int, backend_id: int, url: str, auth: tuple[str, str] | None = None) -> None:
         """Point a connected ML backend and its webhook to another address."""
@@ -201,15 +197,15 @@ class Studio:
         if all(webhook["url"] != new for webhook in self.webhooks(project)):
             body = {"project": project, "url": new, "send_payload": True, "send_for_all_actions": True}
             self.session.send("POST", "/api/webhooks/", json=body)
-        self._authorize_webhook(project, url, auth)
 
-    def _authorize_webhook(self, project: int, url: str, auth: tuple[str, str] | None) -> None:
-        if auth is None:
-            return
-        headers = {"Authorization": basic_authorization(*auth)}
-        for webhook in self.webhooks(project):
-            if webhook["url"] == _webhook_url(url):
-                self.session.send("PATCH", f"/api/webhooks/{webhook['id']}/", json={"headers": headers})
+    def protect_webhook(self, project: int, url: str, headers: Mapping[str, str]) -> bool:
+        """Have the project's webhook to the backend at `url` send these headers too; False when there is none."""
+        ours = [one for one in self.webhooks(project) if one["url"] == _webhook_url(url)]
+        for webhook in ours:
+            merged = {**(webhook.get("headers") or {}), **headers}
+            if merged != webhook.get("headers"):
+                self.session.send("PATCH", f"/api/webhooks/{webhook['id']}/", json={"headers": merged})
+        return bool(ours)
 
     def disconnect_backend(self, backend_id: int) -> bool:
         """Disconnect an ML backend; its webhook stays behind (Label Studio 1.23). False when it was gone already."""
@@ -229,11 +225,6 @@ class Studio:
             return False
         self.session.decoded(answer)
         return True
-
-
-def basic_authorization(user: str, password: str) -> str:
-    """Return the value of an Authorization header for HTTP Basic, in UTF-8."""
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
 
 
 def _basic(auth: tuple[str, str] | None) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from backend.settings import load_settings
 
@@ -14,6 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Load the weights, then work until told to stop."""
+    # Threads that spin while they wait take the cores from each other; must be said before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from backend.worker import work  # torch: a slow import that other commands must not pay for
 
     work(load_settings(), burst=args.burst)

@@ -28,8 +28,7 @@ def environment(redis_url: str, studio_url: str = "", api_key: str = "") -> dict
 def programs(env: Mapping[str, str], port: int, workers: int) -> list[Program]:
     """Describe the web service on `port`, the courier and so many workers."""
     threads = str(max(1, (os.cpu_count() or 1) // max(workers, 1)))
-    # Threads that spin while they wait take the cores from Label Studio, and from each other: 4x slower under load.
-    worker_env = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE", **env}
+    worker_env = {"OMP_NUM_THREADS": threads, **env}
     names = ["worker"] if workers == 1 else [f"worker-{number}" for number in range(1, workers + 1)]
     return [
         backend_program("backend", ("serve", "--port", str(port)), env),

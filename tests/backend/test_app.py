@@ -88,14 +88,15 @@ def test_every_route_answers_json(client: FlaskClient, method: str, path: str, d
     assert "Traceback" not in answer.text
 
 
-def basic(user: str, password: str) -> dict[str, str]:
-    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+def basic(user: str, password: str, encoding: str = "utf-8") -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode(encoding)).decode()}
 
 
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
         (basic("ännä", "pässwörd"), 200),
+        (basic("ännä", "pässwörd", "latin-1"), 200),
         (basic("ännä", "wrong"), 401),
         (basic("anna", "pässwörd"), 401),
         (basic("", ""), 401),

@@ -47,43 +47,6 @@ def deliver_all(courier: Courier) -> None:
         pass
 
 
-def test_an_import_is_prelabelled(courier: Courier, redis: Redis) -> None:
-    redis.lpush(store.INBOX, event(1, 2, 3))
-    assert courier.round()
-    assert len(courier.jobs.queues[store.BATCH]) == 3
-    assert redis.llen(store.INBOX) == redis.llen(store.READING) == 0
-
-
-def test_a_courier_that_died_over_a_webhook_starts_it_again(courier: Courier, redis: Redis) -> None:
-    redis.lpush(store.READING, event(1, 2))
-    redis.lpush(store.INBOX, event(3))
-    while courier.expand_one_webhook():
-        pass
-    assert len(courier.jobs.queues[store.BATCH]) == 3
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"not json",
-        b"5",
-        b"{}",
-        b'{"action": "TASKS_CREATED"}',
-        b'{"action": "TASKS_CREATED", "tasks": 3, "project": {"id": 1, "label_config": "<View/>"}}',
-        event(1, action="ANNOTATION_CREATED"),
-        event(1, config="<View/>"),
-        event(1, config=CONFIG.replace("<BrushLabels", '<BrushLabels model_skip="true"')),
-    ],
-)
-def test_other_webhooks_are_read_and_do_no_harm(courier: Courier, redis: Redis, body: bytes) -> None:
-    redis.lpush(store.INBOX, body)
-    redis.lpush(store.INBOX, event(9))
-    while courier.expand_one_webhook():
-        pass
-    assert len(courier.jobs.queues[store.BATCH]) == 1
-    assert redis.llen(store.READING) == 0
-
-
 def test_finished_predictions_reach_each_task_once(
     courier: Courier, studio: MemoryStudio, config: LabelingConfig
 ) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from backend import studio_session
 from backend.local.ports import any_free_port
-from backend.studio import Studio, StudioError, StudioUnavailable, basic_authorization
+from backend.studio import Studio, StudioError, StudioUnavailable
 from backend.studio_session import token_type
 
 LEGACY = "0123456789abcdef0123456789abcdef01234567"
@@ -351,7 +351,3 @@ def test_tasks_are_paged_by_id(server: Server, monkeypatch: pytest.MonkeyPatch) 
     ]
     assert [task["id"] for task in Studio(server.url, LEGACY).tasks(1)] == [3, 9, 12, 13]
     assert ["%22value%22%3A+9" in path for _, path, _ in server.asked] == [False, True, False]
-
-
-def test_basic_authorization_is_utf8() -> None:
-    assert base64.b64decode(basic_authorization("ä", "ö:ü").removeprefix("Basic ")).decode() == "ä:ö:ü"

@@ -1,0 +1,102 @@
+"""What Label Studio tells us by itself: kept by the web process in one write, read by the courier.
+
+Label Studio 1.23 waits one second for a webhook's answer, never repeats it, and sends no password with it. So the body
+is stored as it came; and where a password is set, the courier puts a secret header on our own webhooks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import time
+from typing import Any, cast
+
+from redis import Redis
+
+from backend import store
+from backend.predict import Predictor
+from backend.project import ConfigError, parse_config
+from backend.settings import Settings
+from backend.studio import Studio, StudioError
+
+log = logging.getLogger(__name__)
+
+SECRET_HEADER = "X-CaR-Secret"
+PROTECT_EVERY = 1.0
+"""Seconds between two looks for webhooks that lack the secret."""
+
+
+def secret_of(auth: tuple[str, str]) -> str:
+    """What a webhook must carry: known to whoever has the password, and telling nothing about it."""
+    return hmac.new(auth[1].encode(), f"webhook of {auth[0]}".encode(), hashlib.sha256).hexdigest()
+
+
+def note_caller(redis: Redis, project: int, url: str) -> None:
+    """Remember that a project called us at `url`: it has, or is about to get, a webhook to `url`/webhook."""
+    redis.sadd(store.CALLERS, json.dumps([project, url]))
+
+
+class Webhooks:
+    """The courier's side."""
+
+    def __init__(self, redis: Redis, settings: Settings, predictor: Predictor):
+        self.redis = redis
+        self.settings = settings
+        self.predictor = predictor
+        self._protected: set[str] = set()
+        self._looked = 0.0
+
+    def read_one(self) -> bool:
+        """Turn the oldest stored webhook into jobs; False when there is none.
+
+        The body stays in `store.READING` until it is done, so a courier that dies in the middle starts it again;
+        asking twice for a job makes one.
+        """
+        body = self.redis.lindex(store.READING, -1) or self.redis.lmove(store.INBOX, store.READING, "RIGHT", "LEFT")
+        if body is None:
+            return False
+        try:
+            self._expand(json.loads(body))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            log.error("a webhook is left out, it is not as Label Studio 1.23 sends them: %s", error)
+        self.redis.lrem(store.READING, -1, cast(str, body))
+        return True
+
+    def _expand(self, event: dict[str, Any]) -> None:
+        if event.get("action") != "TASKS_CREATED":
+            return
+        project = event["project"]
+        try:
+            config = parse_config(project["label_config"], self.settings.car_preset)
+        except ConfigError as error:
+            log.error("project %s cannot be pre-labelled: %s", project["id"], error)
+            return
+        if config.skip:
+            return
+        version = config.version(self.settings.car_weights)
+        for task in event["tasks"]:
+            self.predictor.request(task, int(project["id"]), config, version, store.BATCH)
+        log.info("project %s: %d imported tasks asked for", project["id"], len(event["tasks"]))
+
+    def protect(self, studio: Studio) -> None:
+        """Give the webhooks of all callers the secret, once each; what Label Studio refuses is tried again later."""
+        auth = self.settings.auth
+        if auth is None or time.monotonic() - self._looked < PROTECT_EVERY:
+            return
+        self._looked = time.monotonic()
+        for caller in map(store.text, self.redis.smembers(store.CALLERS)):
+            project, url = json.loads(caller)
+            try:
+                if caller not in self._protected and not studio.protect_webhook(project, url, _header(auth)):
+                    continue  # Label Studio asks for /setup before it makes the webhook
+            except StudioError as error:
+                log.warning("the webhook of project %s has no secret yet: %s", project, error)
+                continue
+            self._protected.add(caller)
+            self.redis.srem(store.CALLERS, caller)
+
+
+def _header(auth: tuple[str, str]) -> dict[str, str]:
+    return {SECRET_HEADER: secret_of(auth)}

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from backend import store
+from backend.app import create_app
+from backend.predict import Predictor
+from backend.settings import Settings
+from backend.studio import StudioUnavailable
+from backend.webhooks import SECRET_HEADER, Webhooks, note_caller, secret_of
+from tests.backend.conftest import CONFIG, task
+
+
+@pytest.fixture
+def reader(redis: Redis, settings: Settings) -> Webhooks:
+    return Webhooks(redis, settings, Predictor(settings))
+
+
+def event(*numbers: int, action: str = "TASKS_CREATED", config: str = CONFIG) -> bytes:
+    tasks = [task(number) for number in numbers]
+    return json.dumps({"action": action, "tasks": tasks, "project": {"id": 1, "label_config": config}}).encode()
+
+
+def test_an_import_is_prelabelled(reader: Webhooks, redis: Redis) -> None:
+    redis.lpush(store.INBOX, event(1, 2, 3))
+    assert reader.read_one()
+    assert len(reader.predictor.jobs.queues[store.BATCH]) == 3
+    assert redis.llen(store.INBOX) == redis.llen(store.READING) == 0
+
+
+def test_a_courier_that_died_over_a_webhook_starts_it_again(reader: Webhooks, redis: Redis) -> None:
+    redis.lpush(store.READING, event(1, 2))
+    redis.lpush(store.INBOX, event(3))
+    while reader.read_one():
+        pass
+    assert len(reader.predictor.jobs.queues[store.BATCH]) == 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"not json",
+        b"5",
+        b"{}",
+        b'{"action": "TASKS_CREATED"}',
+        b'{"action": "TASKS_CREATED", "tasks": 3, "project": {"id": 1, "label_config": "<View/>"}}',
+        event(1, action="ANNOTATION_CREATED"),
+        event(1, config="<View/>"),
+        event(1, config=CONFIG.replace("<BrushLabels", '<BrushLabels model_skip="true"')),
+    ],
+)
+def test_other_webhooks_are_read_and_do_no_harm(reader: Webhooks, redis: Redis, body: bytes) -> None:
+    redis.lpush(store.INBOX, body)
+    redis.lpush(store.INBOX, event(9))
+    while reader.read_one():
+        pass
+    assert len(reader.predictor.jobs.queues[store.BATCH]) == 1
+    assert redis.llen(store.READING) == 0
+
+
+class StudioWithWebhooks:
+    """As much of Label Studio as keeps webhooks: by project and address, their headers."""
+
+    def __init__(self, **webhooks: dict[str, str]):
+        self.webhooks = webhooks
+        self.down = False
+
+    def protect_webhook(self, project: int, url: str, headers: dict[str, str]) -> bool:
+        if self.down:
+            raise StudioUnavailable("restarting")
+        found = self.webhooks.get(f"{project} {url}")
+        if found is not None:
+            found.update(headers)
+        return found is not None
+
+
+@pytest.fixture
+def closed(settings: Settings) -> Settings:
+    return settings.model_copy(
+        update={"basic_auth_user": "anna", "basic_auth_pass": Settings(basic_auth_pass="x").basic_auth_pass}
+    )
+
+
+def protect(reader: Webhooks, studio: Any) -> None:
+    reader._looked = 0.0
+    reader.protect(studio)
+
+
+def test_after_setup_our_webhook_carries_the_secret_and_is_let_in(redis: Redis, closed: Settings) -> None:
+    client = create_app(closed).test_client()
+    body = {"project": "3.17", "schema": CONFIG}
+    assert client.post("/setup", json=body, auth=("anna", "x"), base_url="http://backend:9090").status_code == 200
+    assert client.post("/webhook", json={"action": "TASKS_CREATED"}).status_code == 401
+
+    reader, studio = Webhooks(redis, closed, Predictor(closed)), StudioWithWebhooks()
+    protect(reader, studio)
+    assert redis.scard(store.CALLERS) == 1, "Label Studio makes the webhook after /setup"
+    studio.webhooks = {"3 http://backend:9090/": {"X-Own": "kept"}, "4 http://backend:9090/": {}}
+    studio.down = True
+    protect(reader, studio)
+    studio.down = False
+    protect(reader, studio)
+    secret = secret_of(("anna", "x"))
+    assert studio.webhooks == {
+        "3 http://backend:9090/": {"X-Own": "kept", SECRET_HEADER: secret},
+        "4 http://backend:9090/": {},
+    }
+    assert redis.scard(store.CALLERS) == 0
+    assert client.post("/webhook", json={"action": "TASKS_CREATED"}, headers={SECRET_HEADER: secret}).status_code == 201
+
+
+@pytest.mark.parametrize("path", ["/predict", "/setup", "/health", "/versions"])
+def test_the_secret_opens_the_webhook_only(closed: Settings, path: str) -> None:
+    headers = {SECRET_HEADER: secret_of(("anna", "x"))}
+    assert create_app(closed).test_client().get(path, headers=headers).status_code == 401
+
+
+def test_secrets_differ_by_user_and_password() -> None:
+    assert len({secret_of(auth) for auth in (("a", "x"), ("b", "x"), ("a", "y"), ("é", "ü"))}) == 4
+
+
+def test_without_a_password_there_is_nothing_to_protect(reader: Webhooks, redis: Redis) -> None:
+    note_caller(redis, 1, "http://backend:9090/")
+    protect(reader, None)
