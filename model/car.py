@@ -25,6 +25,9 @@ Maps = NDArray[np.float32]
 class Draws(Protocol):
     """What the recurrence needs of `proposals.Proposer`."""
 
+    def presence(self, texts: Tensor, background: Tensor) -> NDArray[np.float64]:
+        """Return each text's probability for the image as a whole, among texts and background."""
+
     def propose(self, texts: Tensor, background: Tensor, wanted: Sequence[int]) -> Maps:
         """Return soft maps [wanted, h, w] in 0..1."""
 
@@ -73,9 +76,15 @@ class Outcome:
 def clip_as_rnn(
     proposer: Draws, classifier: Scores, texts: Texts, size: tuple[int, int], preset: Preset, theta: NDArray[np.float32]
 ) -> Outcome:
-    """Draw, score, drop, and again until nothing is dropped. `size` is the image's (height, width); theta is [N]."""
+    """Draw, score, drop, and again until nothing is dropped.
+
+    With `presence`, queries that the image as a whole does not answer to are not drawn at all and score 0. `size` is
+    the image's (height, width); theta is [N].
+    """
     alive = list(range(len(texts.bank)))
     scores = np.zeros(len(alive), np.float32)
+    if preset.presence > 0 and preset.recurrence != "none":
+        alive = np.flatnonzero(proposer.presence(texts.first, texts.background) > preset.presence).tolist()
     maps: Maps = np.zeros((0, 1, 1), np.float32)
     passes: list[tuple[tuple[int, ...], tuple[float, ...]]] = []
     seconds = {"proposals": 0.0, "classifier": 0.0}

@@ -123,6 +123,11 @@ class Proposer:
         self._sensitivity = Sensitivity(encoder, trunk)
         self._affinity = affinity(trunk.attention[1:, 1:])
 
+    def presence(self, texts: Tensor, background: Tensor) -> NDArray[np.float64]:
+        """Return each text's probability [T] for the image as a whole, among texts and background."""
+        logits = self._sensitivity.logits(torch.cat([texts, background]))
+        return logits.double().softmax(dim=0)[: len(texts)].cpu().numpy()
+
     def cams(self, texts: Tensor, background: Tensor, wanted: Sequence[int]) -> Maps:
         """Return the Grad-CAM maps [wanted, h, w] alone, 0..1."""
         cams = grad_cam(self._sensitivity, texts, background, wanted)

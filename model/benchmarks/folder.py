@@ -32,7 +32,8 @@ class Sample:
 
     def truth(self) -> tuple[NDArray[np.integer], int]:
         """Return the index map [H, W] (0 = background, i = i-th class) and the value that means ignore."""
-        index = np.asarray(Pillow.open(self.mask))
+        with Pillow.open(self.mask) as picture:
+            index = np.array(picture)
         if index.ndim != 2:
             raise DatasetError(f"{self.mask} is no index mask: it has {index.shape[2]} channels.")
         return index, 255 if index.dtype.itemsize == 1 else 65535

@@ -11,7 +11,7 @@ from model.car import Outcome, Texts, clip_as_rnn, mask_of, survivors
 from model.presets import preset
 from model.prompts import Mask
 
-BASE = replace(preset("demo"), theta=0.5, first_template="{}", later_template="{}", rivals=())
+BASE = replace(preset("demo"), theta=0.5, presence=0.1, first_template="{}", later_template="{}", rivals=())
 
 
 class Stages:
@@ -20,6 +20,10 @@ class Stages:
     def __init__(self, table: dict[tuple[int, ...], list[float]], empty: Sequence[int] = ()) -> None:
         self.table, self.empty = table, empty
         self.calls: list[tuple[int, ...]] = []
+        self.shares = [1.0, 1.0, 1.0]
+
+    def presence(self, texts: torch.Tensor, background: torch.Tensor) -> np.ndarray:
+        return np.array(self.shares[: len(texts)])
 
     def propose(self, texts: torch.Tensor, background: torch.Tensor, wanted: Sequence[int]) -> np.ndarray:
         numbers = [int(texts[i, 0]) for i in wanted]
@@ -79,6 +83,16 @@ def test_the_released_code_passes_twice_at_least_since_its_texts_change() -> Non
     stages = Stages({(0, 1): [0.9, 0.9]})
     run(stages, 2, later_template="a clean origami {}.")
     assert len(stages.calls) == 2
+
+
+def test_what_the_whole_image_does_not_answer_to_is_not_drawn() -> None:
+    stages = Stages({(0, 2): [0.9, 0.8]})
+    stages.shares = [0.5, 0.05, 0.45]
+    outcome = run(stages, 3)
+    assert outcome.survivors == (0, 2)
+    assert outcome.scores[1] == 0
+    stages.shares = [0.0, 0.0, 0.0]
+    assert run(stages, 3).survivors == ()
 
 
 def test_all_may_be_dropped() -> None:

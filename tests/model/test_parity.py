@@ -17,8 +17,8 @@ from PIL import Image as Pillow
 from model.car import mask_of
 from model.classifier import Classifier
 from model.pictures import index_map, read_image
-from model.proposals import Proposer
 from model.prompts import Prompter
+from model.proposals import Proposer
 from model.segmenter import Segmenter
 from model.sizes import enlarge, resize
 from model.vocabulary import vocabulary
@@ -39,6 +39,11 @@ class Recording:
         return np.unpackbits(packed, axis=-1)[..., : self.image.shape[1]].astype(bool)
 
 
+def label_of(name: str) -> np.ndarray:
+    with Pillow.open(RECORDINGS / f"{name}.label.png") as picture:
+        return np.array(picture)
+
+
 @pytest.fixture(params=CASES)
 def recording(request: pytest.FixtureRequest) -> Recording:
     name = request.param
@@ -46,7 +51,7 @@ def recording(request: pytest.FixtureRequest) -> Recording:
         json.loads((RECORDINGS / f"{name}.json").read_text()),
         dict(np.load(RECORDINGS / f"{name}.npz")),
         read_image(RECORDINGS / f"{name}.png"),
-        np.asarray(Pillow.open(RECORDINGS / f"{name}.label.png")),
+        label_of(name),
     )
 
 
