@@ -135,6 +135,19 @@ def test_a_personal_access_token_works_too(
     project.await_predictions()
 
 
+def test_with_a_password_everything_works_as_without(
+    new_backend: NewBackend, new_project: NewProject, scenes: Scenes, label_studio: LabelStudio
+) -> None:
+    auth = ("ännä", "pässwörd")
+    backend = new_backend(BASIC_AUTH_USER=auth[0], BASIC_AUTH_PASS=auth[1])
+    assert requests.get(f"{backend.url}/health", timeout=5).status_code == 401
+    project = new_project(backend.url, labels=LABELS, auth=auth)
+    eventually(lambda: label_studio.studio.webhooks(project.id)[0]["headers"], 20, "the secret on the webhook")
+    project.add_images(scenes.images[:2])
+    project.await_predictions()
+    assert auth[1] not in str(label_studio.studio.webhooks(project.id))
+
+
 def test_a_wrong_token_is_named_as_the_reason(new_backend: NewBackend, new_project: NewProject, scenes: Scenes) -> None:
     backend = new_backend(api_key="0" * 40)
     project = new_project(backend.url, labels=LABELS)
