@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 15
 DEAD_AFTER_SECONDS = 60
 """A worker silent for this long is dead: its job goes to another."""
+DEVICE_ERRORS = 3
+"""After so many errors of the GPU in a row the worker ends: a broken CUDA context only heals in a new process."""
 
 
 class VersionMismatch(Exception):
@@ -58,6 +60,7 @@ class Engine:
         self.fetcher = ImageFetcher(
             settings.label_studio_url, studio.authorization, limits, allowed_hosts=settings.car_allowed_hosts
         )
+        self.device_errors = 0
         self._segmenters: dict[str, Segmenter] = {}
 
     def segmenter(self, config: LabelingConfig) -> Segmenter:
@@ -126,12 +129,19 @@ def segment(payload: dict[str, Any]) -> str:
     try:
         result, found = own.predict(job)
     except Exception as error:
+        own.device_errors = own.device_errors + 1 if is_device_error(error) else 0
         _record_failure(own.jobs, job_id, error)
         raise
+    own.device_errors = 0
     own.jobs.finish(job_id, result, found)
     summary = f"task {job.task}: {', '.join(found) or 'nothing'} found in {time.perf_counter() - begun:.2f} s"
     log.info(summary)
     return summary
+
+
+def is_device_error(error: Exception) -> bool:
+    """Whether the GPU failed, rather than the image: out of memory, or any error of CUDA."""
+    return type(error).__name__ in ("OutOfMemoryError", "AcceleratorError") or "CUDA error" in str(error)
 
 
 def _record_failure(jobs: Jobs, job_id: str, error: Exception) -> None:
@@ -194,6 +204,8 @@ class GPUWorker(SimpleWorker):  # type: ignore[misc]
         with pulse(lambda: self._beat(job)):
             self.perform_job(job, queue)
         self.set_state("idle")
+        if engine().device_errors >= DEVICE_ERRORS:
+            self._stop_requested = True
 
     def prepare_job_execution(self, job: RQJob, remove_from_intermediate_queue: bool = False) -> None:
         """The job is now in RQ's registry of started ones, so it leaves the intermediate list, always."""
@@ -243,3 +255,7 @@ def work(settings: Settings, burst: bool = False) -> None:
     queues = [TakingQueue(name, connection=own.redis, serializer=JSONSerializer) for name in store.QUEUES]
     worker = GPUWorker(queues, connection=own.redis, serializer=JSONSerializer, worker_ttl=DEAD_AFTER_SECONDS)
     worker.work(burst=burst, logging_level="WARNING")
+    if own.device_errors >= DEVICE_ERRORS:
+        raise SystemExit(
+            f"The GPU failed {DEVICE_ERRORS} times in a row; this worker ends so that a new one may start."
+        )

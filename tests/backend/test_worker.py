@@ -151,6 +151,41 @@ def test_what_passed_is_done(engine: Engine, scene_job: Job, monkeypatch: pytest
     assert "error" not in ticket
 
 
+@pytest.mark.parametrize("words", ["CUDA error: an illegal memory access was encountered", "CUDA error: unspecified"])
+def test_a_worker_whose_gpu_keeps_failing_ends_and_leaves_the_rest(
+    engine: Engine, scene_job: Job, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    def fail(job: Job) -> Any:
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(engine, "predict", fail)
+    for number in range(5):
+        engine.jobs.request(replace(scene_job, task=number), store.BATCH)
+    with pytest.raises(SystemExit, match="GPU failed"):
+        worker.work(engine.settings, burst=True)
+    states = [engine.jobs.ticket(job_id)["state"] for job_id in engine.jobs.open_ids()]
+    assert states == ["queued"] * 5, "what failed is tried again, what was not begun still waits"
+
+
+def test_other_errors_in_between_are_not_counted(
+    engine: Engine, scene_job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = iter([RuntimeError("CUDA error: x"), RuntimeError("CUDA error: x"), OSError("disk")] * 2)
+
+    def fail(job: Job) -> Any:
+        raise next(errors)
+
+    monkeypatch.setattr(engine, "predict", fail)
+    for number in range(6):
+        engine.jobs.request(replace(scene_job, task=number), store.BATCH)
+    for _ in range(6):
+        found = TakingQueue.dequeue_any(taking_queues(engine.redis), None, engine.redis, serializer=JSONSerializer)
+        assert found is not None
+        with pytest.raises((RuntimeError, OSError)):
+            worker.segment(*found[0].args)
+    assert engine.device_errors == 0
+
+
 def test_a_job_of_another_release_is_refused_aloud(engine: Engine, scene_job: Job) -> None:
     engine.jobs.request(replace(scene_job, version="car-demo-00000000-00000000"), store.BATCH)
     work_off(engine)
