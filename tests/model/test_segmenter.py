@@ -66,8 +66,11 @@ def test_threshold(
     assert len(expected) < len(result.labels)
 
 
-def test_a_threshold_below_theta_finds_more(segmenter: Segmenter, scene: np.ndarray, result: Segmentation) -> None:
-    assert len(segmenter.segment(scene, vocabulary(LABELS), 0.0).labels) > len(result.labels)
+def test_a_threshold_below_theta_finds_more(segmenter_of: Callable[..., Segmenter], scene: np.ndarray) -> None:
+    strict = segmenter_of("demo", {"theta": "0.99"})
+    before = strict.segment(scene, vocabulary(LABELS)).labels
+    assert len(strict.segment(scene, vocabulary(LABELS), 0.2).labels) > len(before)
+    segmenter_of("demo")
 
 
 @pytest.mark.parametrize(
