@@ -77,8 +77,8 @@ class Predictor:
     ) -> tuple[str, State] | None:
         """Ask for one task: (job id, where it stands), or None when the task has no image (logged)."""
         try:
-            job = Job(project, int(task["id"]), image_url(config, task.get("data") or {}), config, version)
-        except (ConfigError, KeyError, TypeError, ValueError) as error:
+            job = Job(project, int(task["id"]), image_url(config, task.get("data")), config, version)
+        except (ConfigError, KeyError, TypeError, ValueError, OverflowError) as error:
             log.error("task %s of project %s is left out: %s", task.get("id"), project, error)
             return None
         return self.jobs.id_of(job), self.jobs.request(job, queue)
@@ -133,4 +133,7 @@ class Predictor:
 
 def has_version(task: Mapping[str, Any], version: str) -> bool:
     """Whether the task, as Label Studio sent it, already has a prediction of this version."""
-    return any(prediction.get("model_version") == version for prediction in task.get("predictions") or [])
+    stored = task.get("predictions")
+    return isinstance(stored, list) and any(
+        isinstance(prediction, dict) and prediction.get("model_version") == version for prediction in stored
+    )

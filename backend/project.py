@@ -123,20 +123,22 @@ def parse_config(xml: str, default_preset: str) -> LabelingConfig:
     return config
 
 
-def image_url(config: LabelingConfig, data: Mapping[str, Any]) -> str:
-    """The address of a task's image.
+def image_url(config: LabelingConfig, data: object) -> str:
+    """The address of a task's image, in the task's data.
 
     Raises:
         ConfigError: the task has no such field, or it is not text.
     """
     # Label Studio 1.23 names the column of a plain file import "$undefined$" until the config is known.
-    value = data.get(config.image_field, data.get("$undefined$"))
+    value = data.get(config.image_field, data.get("$undefined$")) if isinstance(data, dict) else None
     if not isinstance(value, str) or not value.strip():
         raise ConfigError(f"The task's data has no image address in its field {config.image_field!r}.")
     return value.strip()
 
 
-def _parse(xml: str) -> Element:
+def _parse(xml: object) -> Element:
+    if not isinstance(xml, str):
+        raise ConfigError(f"The labeling config is {type(xml).__name__}, not text.")
     try:
         root: Element = fromstring(xml, forbid_dtd=True)
     except ParseError as error:
