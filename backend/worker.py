@@ -28,7 +28,7 @@ from backend.images import ImageError, ImageFetcher, ImageUnavailable, Limits
 from backend.jobs import Job, Jobs, SegmentJob, State
 from backend.project import LabelingConfig
 from backend.settings import Settings, load_settings
-from backend.studio import Studio, StudioUnavailable
+from backend.studio import Studio, StudioError, StudioUnavailable
 from model.segmenter import Segmentation, Segmenter
 
 log = logging.getLogger(__name__)
@@ -55,10 +55,10 @@ class Engine:
         self.settings = settings
         self.redis = store.connect(settings.redis_url, patient=True)
         self.jobs = Jobs(self.redis, settings)
-        studio = Studio(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
+        self.studio = Studio(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
         limits = Limits(settings.car_max_bytes, settings.car_max_pixels, settings.car_image_timeout)
         self.fetcher = ImageFetcher(
-            settings.label_studio_url, studio.authorization, limits, allowed_hosts=settings.car_allowed_hosts
+            settings.label_studio_url, self.studio.authorization, limits, allowed_hosts=settings.car_allowed_hosts
         )
         self.device_errors = 0
         self._segmenters: dict[str, Segmenter] = {}
@@ -71,6 +71,14 @@ class Engine:
                 preset, self.settings.car_device or None, self.settings.car_weights or None
             )
         return self._segmenters[preset.checksum]
+
+    def studio_is_away(self) -> bool:
+        """Whether Label Studio answers nothing just now; it is asked for some seconds."""
+        try:
+            self.studio.user()
+        except StudioError as error:
+            return isinstance(error, StudioUnavailable)
+        return False
 
     def predict(self, job: Job) -> tuple[dict[str, Any], tuple[str, ...]]:
         """Fetch and segment: (the prediction as Label Studio stores it, the labels found)."""
@@ -130,7 +138,7 @@ def segment(payload: dict[str, Any]) -> str:
         result, found = own.predict(job)
     except Exception as error:
         own.device_errors = own.device_errors + 1 if is_device_error(error) else 0
-        _record_failure(own.jobs, job_id, error)
+        _record_failure(own, job_id, error)
         raise
     own.device_errors = 0
     own.jobs.finish(job_id, result, found)
@@ -144,12 +152,16 @@ def is_device_error(error: Exception) -> bool:
     return type(error).__name__ in ("OutOfMemoryError", "AcceleratorError") or "CUDA error" in str(error)
 
 
-def _record_failure(jobs: Jobs, job_id: str, error: Exception) -> None:
+def _record_failure(own: Engine, job_id: str, error: Exception) -> None:
+    jobs = own.jobs
     reason = str(error) or type(error).__name__
     if not isinstance(error, (*PASSING, *PERMANENT)):
         reason = f"{type(error).__name__}: {reason}"
     current = get_current_job()
-    if isinstance(error, PERMANENT) and not isinstance(error, PASSING) and current is not None:
+    if current is not None and isinstance(error, PASSING):
+        if own.studio_is_away():  # however long: a night without Label Studio must not use up every job's tries
+            current.retries_left = (current.retries_left or 0) + 1
+    elif current is not None and isinstance(error, PERMANENT):
         current.retries_left = 0
     if current is not None and current.should_retry:
         jobs.retry(job_id, reason)

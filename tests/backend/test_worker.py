@@ -17,6 +17,7 @@ from backend import brush, store, worker
 from backend.jobs import Job, Jobs, State
 from backend.project import parse_config
 from backend.settings import Settings
+from backend.studio import StudioError, StudioUnavailable
 from backend.worker import Engine, GPUWorker, TakingQueue
 from model.segmenter import Segmenter
 
@@ -127,6 +128,7 @@ def test_what_may_pass_is_tried_again_then_given_up(
         raise worker.ImageUnavailable("Label Studio is restarting")
 
     monkeypatch.setattr(engine.fetcher, "fetch", unreachable)
+    monkeypatch.setattr(engine, "studio_is_away", lambda: False)
     engine.jobs.request(scene_job, store.BATCH)
     work_off(engine)
     assert len(tries) == 1 + engine.settings.car_retries
@@ -144,11 +146,49 @@ def test_what_passed_is_done(engine: Engine, scene_job: Job, monkeypatch: pytest
         return fetch(url, task_id)
 
     monkeypatch.setattr(engine.fetcher, "fetch", restarting)
+    monkeypatch.setattr(engine, "studio_is_away", lambda: False)
     engine.jobs.request(scene_job, store.BATCH)
     work_off(engine)
     ticket = engine.jobs.ticket(engine.jobs.id_of(scene_job))
     assert ticket["state"] == "done"
     assert "error" not in ticket
+
+
+@pytest.mark.parametrize(
+    ("raised", "away"),
+    [(StudioUnavailable("refused"), True), (StudioError("401"), False), (None, False)],
+    ids=["no answer", "a refusal", "an answer"],
+)
+def test_label_studio_is_away_when_it_answers_nothing(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, raised: Exception | None, away: bool
+) -> None:
+    def user() -> dict[str, Any]:
+        if raised is not None:
+            raise raised
+        return {"id": 1}
+
+    monkeypatch.setattr(engine.studio, "user", user)
+    assert engine.studio_is_away() is away
+
+
+def test_while_label_studio_is_away_nothing_costs_a_try(
+    engine: Engine, scene_job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch, answers = engine.fetcher.fetch, iter([True] * (engine.settings.car_retries + 5))
+    away = False
+
+    def fetch_if_there(url: str, task_id: int) -> Any:
+        nonlocal away
+        away = next(answers, False)
+        if away:
+            raise worker.ImageUnavailable("the connection to localhost broke")
+        return fetch(url, task_id)
+
+    monkeypatch.setattr(engine.fetcher, "fetch", fetch_if_there)
+    monkeypatch.setattr(engine, "studio_is_away", lambda: away)
+    engine.jobs.request(scene_job, store.BATCH)
+    work_off(engine)
+    assert engine.jobs.state(engine.jobs.id_of(scene_job)) is State.DONE
 
 
 @pytest.mark.parametrize("words", ["CUDA error: an illegal memory access was encountered", "CUDA error: unspecified"])
