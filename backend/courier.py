@@ -30,7 +30,8 @@ from backend.webhooks import Webhooks
 log = logging.getLogger(__name__)
 
 LOCK = "car:courier"
-LOCK_SECONDS = 60
+LOCK_SECONDS = 15
+"""Two couriers at once do no harm (each leases what it pushes), a dead one that holds everybody up does."""
 PUSH_AT_ONCE = 25
 """Predictions per bulk import: large enough to be quick, small enough that masks of 12 megapixels fit."""
 SWEEP_SECONDS = 15
