@@ -1,0 +1,80 @@
+"""The real GPU worker with a segmenter that only sleeps: everything but the model, and no torch.
+
+    python -m tests.load.null_worker --latency 0.2
+
+Images are fetched and decoded, masks encoded, compressed and kept by the code that serves in earnest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """As `model.segmenter.Segmentation`, as far as the worker reads it."""
+
+    labels: tuple[str, ...]
+    masks: np.ndarray
+    scores: np.ndarray
+
+
+class Segmenter:
+    """Finds a disc of the first label and a bar of the second in every image, after `latency` seconds of sleep."""
+
+    latency = 0.0
+    device = "null"
+
+    def __init__(self, preset: Any, device: str | None = None, weights: str | None = None):
+        self.preset = preset
+
+    def segment(
+        self, image: np.ndarray, queries: Sequence[Any], threshold: float | Mapping[str, float] | None = None
+    ) -> Segmentation:
+        """Two disjoint masks at the size of the image, uint8 [H, W, 3]."""
+        time.sleep(self.latency)
+        height, width = image.shape[:2]
+        rows, columns = np.ogrid[:height, :width]
+        disc = (rows - height / 2) ** 2 + (columns - width / 2) ** 2 < (min(height, width) / 4) ** 2
+        bar = np.broadcast_to((rows < height / 8) & (columns < width), (height, width))
+        masks = np.stack([disc, bar])[: len(queries)]
+        labels = tuple(query.label for query in queries[:2])
+        return Segmentation(labels, masks, np.array([0.9, 0.8], np.float32)[: len(labels)])
+
+
+def stand_in(latency: float) -> None:
+    """Put the segmenter above in the place of the model's. To be called before `backend.worker` is imported."""
+    module = ModuleType("model.segmenter")
+    Segmenter.latency = latency
+    vars(module).update(Segmenter=Segmenter, Segmentation=Segmentation)
+    sys.modules["model.segmenter"] = module
+
+
+def main() -> None:
+    """Work until told to stop."""
+    parser = argparse.ArgumentParser(prog="python -m tests.load.null_worker")
+    parser.add_argument("--latency", type=float, default=0.2, metavar="SECONDS")
+    parser.add_argument("--hurry", type=float, default=1.0, metavar="FACTOR", help="divides every waiting time")
+    args = parser.parse_args()
+    stand_in(args.latency)
+    from backend import worker
+    from backend.settings import load_settings
+
+    assert "torch" not in sys.modules
+    worker.HEARTBEAT_SECONDS /= args.hurry  # type: ignore[assignment, misc]
+    worker.DEAD_AFTER_SECONDS = max(1, round(worker.DEAD_AFTER_SECONDS / args.hurry))
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    worker.work(load_settings())
+
+
+if __name__ == "__main__":
+    main()
