@@ -9,7 +9,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -85,7 +86,7 @@ class Rig:
                 self.supervisor.start(program)
                 if program.name in ready:
                     self.supervisor.wait(ready[program.name], program.name, READY_SECONDS)
-            self.supervisor.wait(self._workers_work, self.workers[-1], READY_SECONDS)
+            self.supervisor.wait(self._workers_work, "backend", READY_SECONDS)
         except BaseException:
             self.supervisor.stop_all(last="redis")
             raise
@@ -118,6 +119,19 @@ class Rig:
     def alive(self, name: str) -> bool:
         """Whether a program runs just now (it may be waiting for its next start)."""
         return _memory(self.supervisor.pids[name]) > 0
+
+    def wait(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Wait until something has come about. Raises LocalError when it takes longer."""
+        self.supervisor.wait(condition, "backend", seconds, every=0.02)
+
+    @contextmanager
+    def without_courier(self) -> Iterator[None]:
+        """Nothing is delivered while the block runs."""
+        self.supervisor.stop("courier")
+        try:
+            yield
+        finally:
+            self.supervisor.start(next(program for program in self._programs if program.name == "courier"))
 
     def kill(self, name: str) -> int:
         """kill -9; the supervisor starts it again. Returns the process id it had."""
@@ -161,6 +175,10 @@ class Rig:
                 found[name] = total / 1e6
         return found
 
+    def cpu(self) -> dict[str, float]:
+        """CPU time of each program so far, user and system, children included, in seconds. All must be running."""
+        return {name: sum(map(_cpu, [pid, *_children(pid)])) for name, pid in self.supervisor.pids.items()}
+
 
 def _memory(pid: int) -> int:
     try:
@@ -176,8 +194,7 @@ def _children(pid: int) -> list[int]:
         return []
 
 
-def cpu_seconds(pid: int) -> float:
-    """CPU time that a process has used so far, user and system."""
+def _cpu(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
