@@ -111,20 +111,30 @@ redis.call('ZREM', KEYS[4], ARGV[1])
 return 'enqueue'
 """
 
-# KEYS ticket, result, open, outbox. ARGV job id, now, result, found labels.
+# KEYS ticket, result, open, outbox, failed. ARGV job id, now, result, found labels.
 # The mask goes to the outbox at once, or when the request that waits for it would have given up.
 _FINISH = """
 redis.call('SET', KEYS[2], ARGV[3])
 redis.call('HSET', KEYS[1], 'state', 'done', 'finished', ARGV[2], 'found', ARGV[4])
 redis.call('HDEL', KEYS[1], 'error')
+redis.call('PERSIST', KEYS[1])
 redis.call('ZREM', KEYS[3], ARGV[1])
+redis.call('ZREM', KEYS[5], ARGV[1])
 local due = math.max(tonumber(ARGV[2]), tonumber(redis.call('HGET', KEYS[1], 'hold') or '0'))
 redis.call('ZADD', KEYS[4], due, ARGV[1])
 """
 
+# KEYS ticket. ARGV state to be in, error. A worker given up for dead may have finished all the same.
+_RETRY = """
+if redis.call('HGET', KEYS[1], 'state') == ARGV[1] then
+  redis.call('HSET', KEYS[1], 'state', 'queued', 'error', ARGV[2])
+end
+"""
+
 # KEYS ticket, open, failed, counters. ARGV job id, now, error, seconds to live.
 _FAIL = """
-if redis.call('HGET', KEYS[1], 'state') == 'failed' then return end
+local state = redis.call('HGET', KEYS[1], 'state')
+if state == 'failed' or state == 'done' then return end
 redis.call('HSET', KEYS[1], 'state', 'failed', 'finished', ARGV[2], 'error', ARGV[3])
 redis.call('HINCRBY', KEYS[1], 'failures', 1)
 redis.call('EXPIRE', KEYS[1], ARGV[4])
@@ -154,6 +164,7 @@ class Jobs:
         }
         self._request = redis.register_script(_REQUEST)
         self._finish = redis.register_script(_FINISH)
+        self._retry = redis.register_script(_RETRY)
         self._fail = redis.register_script(_FAIL)
         self._promote = redis.register_script(_PROMOTE)
         self.keep_seconds = int(settings.car_result_days * 86_400)
@@ -196,17 +207,23 @@ class Jobs:
         self.redis.hset(store.ticket_key(job_id), mapping={"state": State.RUNNING, "started": time.time()})
 
     def retry(self, job_id: str, error: str) -> None:
-        """An attempt failed with something that may pass; RQ will run it again."""
-        self.redis.hset(store.ticket_key(job_id), mapping={"state": State.QUEUED, "error": error})
+        """An attempt failed with something that may pass, or its worker died; RQ will run it again.
+
+        A job that is not running (another attempt has finished it) stays as it is.
+        """
+        self._retry([store.ticket_key(job_id)], [State.RUNNING, error])
 
     def finish(self, job_id: str, prediction: Mapping[str, Any], found: Iterable[str]) -> None:
         """Keep a finished prediction and hand it to the courier, in one step."""
         data = zlib.compress(json.dumps(prediction, separators=(",", ":")).encode(), level=6)
-        keys = [store.ticket_key(job_id), store.result_key(job_id), store.OPEN, store.OUTBOX]
+        keys = [store.ticket_key(job_id), store.result_key(job_id), store.OPEN, store.OUTBOX, store.FAILED]
         self._finish(keys, [job_id, time.time(), data, ", ".join(found)])
 
     def fail(self, job_id: str, error: str) -> None:
-        """Give a job up; it stays listed with its reason and may be asked for again within the budget."""
+        """Give a job up; it stays listed with its reason and may be asked for again within the budget.
+
+        Not so a job that another attempt has finished.
+        """
         keys = [store.ticket_key(job_id), store.OPEN, store.FAILED, store.COUNTERS]
         self._fail(keys, [job_id, time.time(), error, self.keep_seconds])
 

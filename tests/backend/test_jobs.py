@@ -85,6 +85,26 @@ def test_failing_twice_counts_once(jobs: Jobs, job: Job, redis: Redis) -> None:
     assert redis.hget(store.COUNTERS, "failed") == b"1"
 
 
+def test_a_second_attempt_cannot_undo_what_the_first_has_finished(jobs: Jobs, job: Job) -> None:
+    job_id = jobs.id_of(job)
+    jobs.request(job, store.BATCH)
+    jobs.finish(job_id, {"result": []}, [])
+    jobs.retry(job_id, "no connection")
+    jobs.fail(job_id, "no connection")
+    assert jobs.state(job_id) is State.DONE
+    assert list(jobs.failures()) == []
+
+
+def test_finished_after_it_was_given_up_is_finished(jobs: Jobs, job: Job, redis: Redis) -> None:
+    job_id = jobs.id_of(job)
+    jobs.request(job, store.BATCH)
+    jobs.fail(job_id, "the worker died each time")
+    jobs.finish(job_id, {"result": []}, [])
+    assert jobs.state(job_id) is State.DONE
+    assert list(jobs.failures()) == []
+    assert redis.ttl(store.ticket_key(job_id)) == -1, "kept until it is delivered"
+
+
 def test_the_queue_is_bounded(redis: Redis, settings: Settings, job: Job) -> None:
     jobs = Jobs(redis, settings.model_copy(update={"car_queue_limit": 2}))
     states = [jobs.request(replace(job, task=number), store.BATCH) for number in range(3)]
