@@ -42,6 +42,11 @@ def result_key(job_id: str) -> str:
     return f"car:result:{job_id}"
 
 
+def taken_key(queue: str) -> str:
+    """Sorted set: job id -> when the sweep first saw it between this queue and its start."""
+    return f"car:taken:{queue}"
+
+
 def connect(url: str, *, patient: bool) -> Redis:
     """A client for `url`; nothing is sent yet.
 

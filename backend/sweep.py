@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import cast
 
 from rq import Queue
 from rq.exceptions import NoSuchJobError
@@ -17,6 +18,7 @@ from rq.worker_registration import clean_worker_registry
 
 from backend import store
 from backend.jobs import Jobs, State
+from backend.store import text
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +28,7 @@ LOST_SECONDS = 60
 """Only tickets open for longer than this are compared with RQ: younger ones may just be on their way."""
 
 # KEYS intermediate list, queue list. ARGV job id.
-_GIVE_BACK = "if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then redis.call('LPUSH', KEYS[2], ARGV[1]) end"
+_GIVE_BACK = "return redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 and redis.call('LPUSH', KEYS[2], ARGV[1])"
 
 
 def sweep(jobs: Jobs) -> None:
@@ -34,7 +36,7 @@ def sweep(jobs: Jobs) -> None:
     for queue in jobs.queues.values():
         enqueue_scheduled(jobs, queue)
         give_back_taken(jobs, queue)
-        clean_registries(queue)  # a worker without heartbeat: its job is retried, or failed after the last try
+        retry_abandoned(jobs, queue)
         clean_worker_registry(queue)
     reconcile(jobs)
 
@@ -58,14 +60,28 @@ def give_back_taken(jobs: Jobs, queue: Queue) -> None:
     """Return jobs that a worker took but never started to the front of their queue; this costs no retry."""
     taken = queue.intermediate_queue
     started = set(StartedJobRegistry(queue=queue).get_job_ids(cleanup=False))
-    for job_id in taken.get_job_ids():
-        if job_id in started or taken.set_first_seen(job_id):
-            continue
-        seen = taken.get_first_seen(job_id)
-        if seen is not None and time.time() - seen.timestamp() > STUCK_SECONDS:
-            jobs.redis.eval(_GIVE_BACK, 2, taken.key, queue.key, job_id)
-            jobs.redis.delete(taken.get_first_seen_key(job_id))
-            log.warning("job %s was taken by a worker that died; it is queued again", job_id)
+    now, waiting = time.time(), set(taken.get_job_ids()) - started
+    key = store.taken_key(queue.name)
+    members = cast(list[tuple[bytes, float]], jobs.redis.zrange(key, 0, -1, withscores=True))
+    seen = {text(job_id): at for job_id, at in members}
+    if seen.keys() - waiting:  # started since; should it be taken once more, its time begins anew
+        jobs.redis.zrem(key, *(seen.keys() - waiting))
+    for job_id in waiting:
+        if job_id not in seen:
+            jobs.redis.zadd(key, {job_id: now})
+        elif now - seen[job_id] > STUCK_SECONDS:
+            if jobs.redis.eval(_GIVE_BACK, 2, taken.key, queue.key, job_id):
+                log.warning("job %s was taken by a worker that died; it is queued again", job_id)
+            jobs.redis.zrem(key, job_id)
+
+
+def retry_abandoned(jobs: Jobs, queue: Queue) -> None:
+    """Have RQ retry the jobs of workers without a heartbeat, or fail them after the last try."""
+    abandoned = StartedJobRegistry(queue=queue).get_expired_job_ids()
+    clean_registries(queue)
+    for job_id in abandoned:
+        jobs.retry(job_id, "the worker died over it (out of memory?)")
+        log.warning("job %s was running in a worker that died", job_id)
 
 
 def reconcile(jobs: Jobs) -> None:
@@ -83,7 +99,7 @@ def reconcile(jobs: Jobs) -> None:
         elif ticket.get("state") not in (State.QUEUED, State.RUNNING):
             continue
         elif _gave_up(jobs, job_id):
-            jobs.fail(job_id, ticket.get("error") or "the worker died each time it tried (out of memory?)")
+            jobs.fail(job_id, ticket.get("error") or "the worker died over it (out of memory?)")
         else:
             jobs.enqueue(job_id, job, store.BATCH)
             log.warning("job %s was lost; it is queued again", job_id)

@@ -11,6 +11,7 @@ from rq.serializers import JSONSerializer
 
 from backend import store, sweep
 from backend.jobs import Job, Jobs, State
+from backend.worker import GPUWorker, TakingQueue
 
 
 @pytest.fixture
@@ -41,6 +42,45 @@ def test_a_job_taken_by_a_dead_worker_comes_back_without_costing_a_retry(
         sweep.sweep(jobs)
         assert jobs.queues[store.BATCH].job_ids == [asked]
     assert rq_job(jobs, asked).retries_left == jobs.settings.car_retries
+
+
+def test_a_job_that_was_seen_taken_long_ago_is_not_taken_from_its_next_worker(
+    jobs: Jobs, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "STUCK_SECONDS", 0.1)
+    queue = jobs.queues[store.BATCH]
+    take(jobs)
+    sweep.sweep(jobs)
+    queue.intermediate_queue.remove(asked)  # it starts
+    sweep.sweep(jobs)
+    time.sleep(0.11)
+    jobs.redis.lpush(queue.key, asked)  # it comes back, and another worker takes it
+    take(jobs)
+    sweep.sweep(jobs)
+    assert queue.job_ids == []
+    assert queue.intermediate_queue.get_job_ids() == [asked]
+
+
+@pytest.mark.parametrize("finished", [False, True], ids=["in the middle", "after all was done"])
+def test_a_worker_dies_over_a_job(jobs: Jobs, job: Job, asked: str, finished: bool) -> None:
+    take(jobs)
+    worker = GPUWorker(
+        [TakingQueue(store.BATCH, connection=jobs.redis)], connection=jobs.redis, serializer=JSONSerializer
+    )
+    taken = rq_job(jobs, asked)
+    worker.prepare_execution(taken)
+    worker.prepare_job_execution(taken)
+    jobs.start(asked)
+    if finished:
+        jobs.finish(asked, {"result": []}, [])
+    for entry in jobs.redis.zrange("rq:wip:batch", 0, -1):
+        jobs.redis.zadd("rq:wip:batch", {entry: time.time() - 1})  # no heartbeat since
+    sweep.sweep(jobs)
+    assert jobs.redis.zcard("rq:wip:batch") == 0
+    assert rq_job(jobs, asked).retries_left == jobs.settings.car_retries - 1
+    ticket = jobs.ticket(asked)
+    retried = ("queued", "the worker died over it (out of memory?)")
+    assert (ticket["state"], ticket.get("error")) == (("done", None) if finished else retried)
 
 
 def test_a_job_that_rq_lost_is_queued_again(jobs: Jobs, asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
