@@ -138,8 +138,10 @@ class Proposer:
         return cams.reshape(-1, *self.grid).cpu().numpy()
 
     def propose(self, texts: Tensor, background: Tensor, wanted: Sequence[int]) -> Maps:
-        """Return soft maps [wanted, h, w] at patch resolution, 0..1 (CLIP-ES: Grad-CAM, boxes, affinity)."""
+        """Return soft maps [wanted, h, w] at patch resolution, 0..1: CLIP-ES (Grad-CAM, boxes, affinity), or Grad-CAM alone."""
         cams = self.cams(texts, background, wanted)
+        if self._preset.proposals == "grad-cam":
+            return cams
         boxes = np.stack([box_mask(cam, self._preset.lambda_, self._preset.box_edge) for cam in cams])
         device = self._affinity.device
         flat = torch.from_numpy(cams).flatten(1).to(device)

@@ -105,8 +105,8 @@ class Segmenter:
     def _texts(self, queries: Sequence[Query]) -> Texts:
         preset = self.preset
         rivals = without_synonyms(preset.rivals, queries)
-        free = preset.scoring == "votes"  # the released code lets a label compete with its own name as background
-        background = preset.background if free else without_synonyms(preset.background, queries)
+        kept = preset.own_background == "keep"
+        background = preset.background if kept else without_synonyms(preset.background, queries)
 
         def drawn(of: Sequence[Query], template: str) -> torch.Tensor:
             return text_bank(self._proposals, of, (template,))[:, 0]

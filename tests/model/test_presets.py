@@ -40,6 +40,29 @@ def test_overrides_are_parsed_by_kind() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "count", "holds"),
+    [
+        ("released", 23, "helmet"),
+        ("paper", 112, "nimbus"),
+        ("terrestrial", 32, "copse"),
+        ("aquatic-atmospheric", 44, "fjord"),
+        ("man-made", 36, "culvert"),
+        ("terrestrial, man-made", 68, "dam"),
+        ("man-made, house, a red carpet", 37, "a red carpet"),
+        ("lawn", 1, "lawn"),
+    ],
+)
+def test_background_by_name_of_a_set(text: str, count: int, holds: str) -> None:
+    names = preset("voc", {"background": text}).background
+    assert len(names) == len(set(names)) == count
+    assert holds in names
+
+
+def test_no_background() -> None:
+    assert preset("voc", {"background": "none"}).background == ()
+
+
+@pytest.mark.parametrize(
     ("name", "overrides", "message"),
     [
         ("cars", {}, "no preset 'cars'; there are: voc,"),

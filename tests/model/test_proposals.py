@@ -118,3 +118,14 @@ def test_a_proposer_draws_at_patch_resolution(encoder: Encoder, pixels: torch.Te
     assert maps.dtype == np.float32
     assert maps.min() == 0
     assert maps.max() == 1
+
+
+def test_grad_cam_alone_is_not_spread(encoder: Encoder, pixels: torch.Tensor) -> None:
+    from model.presets import preset
+
+    texts = encoder.texts(TEXTS)
+    proposer = Proposer(encoder, pixels, preset("demo", {"proposals": "grad-cam"}))
+    maps = proposer.propose(texts[:3], texts[3:], [0, 2])
+    np.testing.assert_array_equal(maps, proposer.cams(texts[:3], texts[3:], [0, 2]))
+    spread = Proposer(encoder, pixels, preset("demo")).propose(texts[:3], texts[3:], [0, 2])
+    assert np.abs(maps - spread).max() > 0.1
