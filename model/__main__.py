@@ -1,4 +1,4 @@
-"""`python -m model segment | evaluate | presets`: the method on the command line, without any service."""
+"""`python -m model segment | evaluate | benchmark | presets`: the method on the command line, without any service."""
 
 import argparse
 import json
@@ -45,7 +45,15 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     evaluate.set_defaults(run=run_evaluate)
 
-    for command in (segment, evaluate):
+    benchmark = commands.add_parser("benchmark", help="time one image, stage by stage, beside the least it could take")
+    benchmark.add_argument("--labels", type=int, default=20, metavar="N", help="how many labels (default: 20)")
+    benchmark.add_argument("--size", default="500x375", metavar="WxH", help="the picture's size (default: 500x375)")
+    benchmark.add_argument("--threads", type=int, metavar="N", help="processor threads (default: as torch chooses)")
+    benchmark.add_argument("--random-weights", action="store_true", help="seeded random weights: nothing is downloaded")
+    benchmark.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    benchmark.set_defaults(run=run_benchmark)
+
+    for command in (segment, evaluate, benchmark):
         command.add_argument("--preset", default="demo", metavar="NAME", help="which settings (default: demo)")
         command.add_argument("--weights", metavar="demo|random|DIR", help="instead of the preset's own")
         command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another setting's value")
@@ -103,6 +111,20 @@ def run_evaluate(options: argparse.Namespace) -> int:
         f"{figures['precision']:.3f}, recall {figures['recall']:.3f}; "
         f"{figures['images']} images in {figures['seconds']:.1f} s"
     )
+    return 0
+
+
+def run_benchmark(options: argparse.Namespace) -> int:
+    """Time one image; print a table, or JSON."""
+    from model.benchmark import as_json, measure, table
+
+    width, _, height = options.size.partition("x")
+    counts = [width, height, options.labels, options.threads or 1]
+    if not all(str(count).isascii() and str(count).isdigit() and int(count) > 0 for count in counts):
+        raise PresetError("--size takes WIDTHxHEIGHT, such as 500x375; --labels and --threads take a number from 1 up.")
+    options.weights = "random" if options.random_weights else options.weights
+    figures = measure(_segmenter(options), options.labels, (int(width), int(height)), options.threads)
+    print(json.dumps(as_json(figures)) if options.json else table(figures))
     return 0
 
 

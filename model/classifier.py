@@ -17,8 +17,6 @@ from model.prompts import Image, Mask, Prompter
 from model.sizes import center_crop, letterbox, squash
 from model.vocabulary import Query, fill
 
-BATCH = 16  # prompted images per pass of the classifier
-
 
 def text_bank(encoder: Encoder, queries: Sequence[Query], templates: Sequence[str]) -> Tensor:
     """Return the texts' embeddings [N, T, E], normalised; several prompts of one query are averaged per template."""
@@ -30,16 +28,38 @@ def text_bank(encoder: Encoder, queries: Sequence[Query], templates: Sequence[st
     return torch.stack(rows)
 
 
+def prompt_bank(encoder: Encoder, queries: Sequence[Query], templates: Sequence[str]) -> Tensor:
+    """Return each prompt's own embeddings [N, T, P, E]; a query with fewer than P prompts has its first one again."""
+    most = max(len(query.prompts) for query in queries)
+    texts = [
+        fill(template, prompt)
+        for query in queries
+        for template in templates
+        for prompt in (*query.prompts, *query.prompts[:1] * (most - len(query.prompts)))
+    ]
+    return encoder.texts(texts).view(len(queries), len(templates), most, -1)
+
+
 def votes(features: Tensor, bank: Tensor, scale: float) -> Tensor:
-    """Return scores [R, N] of images [R, E] among texts [N, T, E] as released: a softmax of sums of softmaxes."""
-    logits = scale * torch.einsum("re,nte->rnt", features, bank)
-    return logits.softmax(dim=1).sum(dim=2).softmax(dim=1)
+    """Return scores [R, N] of images [R, E] among texts [N, T, E] as released: a softmax of sums of softmaxes.
+
+    Of prompts apart, [N, T, P, E], the best one counts for each template.
+    """
+    return _best(scale * torch.einsum("re,n...e->rn...", features, bank), 3).softmax(dim=1).sum(dim=2).softmax(dim=1)
 
 
 def mean(features: Tensor, bank: Tensor, scale: float) -> Tensor:
-    """Return scores [R, N]: one softmax over texts whose templates are averaged (the paper's Eq. 5, with templates)."""
+    """Return scores [R, N]: one softmax over texts whose templates are averaged (the paper's Eq. 5, with templates).
+
+    Of prompts apart, [N, T, P, E], the best one counts.
+    """
     averaged = torch.nn.functional.normalize(bank.mean(dim=1), dim=-1)
-    return (scale * features @ averaged.T).softmax(dim=1)
+    return _best(scale * torch.einsum("re,n...e->rn...", features, averaged), 2).softmax(dim=1)
+
+
+def _best(logits: Tensor, dimensions: int) -> Tensor:
+    """Reduce the last dimension, that of prompts, to its maximum, if there is one beyond the others."""
+    return logits.amax(dim=-1) if logits.ndim > dimensions else logits
 
 
 SCORING = {"votes": votes, "mean": mean}
@@ -60,8 +80,9 @@ class Classifier:
         """Return the embeddings [R, E] of the image prompted with each mask, or unprompted where the mask is None."""
         keys = [hashlib.blake2b(b"" if mask is None else np.packbits(mask).tobytes()).digest() for mask in masks]
         new = {key: mask for key, mask in zip(keys, masks, strict=True) if key not in self._seen}
-        for start in range(0, len(new), BATCH):
-            batch = dict(list(new.items())[start : start + BATCH])
+        size = self._encoder.batch
+        for start in range(0, len(new), size):
+            batch = dict(list(new.items())[start : start + size])
             views = [self._view(self._image if mask is None else self._prompter(mask)) for mask in batch.values()]
             drop = self._preset.classifier_last_block == "drop"
             self._seen.update(zip(batch, self._encoder.images(self._encoder.pixels(views), drop), strict=True))

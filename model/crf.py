@@ -22,7 +22,7 @@ def refine(image: NDArray[np.uint8], maps: NDArray[np.float32], preset: Preset) 
     field.addPairwiseBilateral(
         sxy=preset.crf_position_sigma,
         srgb=preset.crf_color_sigma,
-        rgbim=wrapped(image) if preset.crf_image == "wrapped" else np.ascontiguousarray(image),
+        rgbim=wrapped(image) if preset.crf_image == "wrapped" else np.require(image, requirements=("C", "W")),
         compat=preset.crf_color_weight,
     )
     return np.array(field.inference(preset.crf_steps), np.float32).reshape(channels, height, width)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from model.weights import Clip, WeightsError
 
+BATCH = 16  # images per pass
 ATTENTION_LAYERS = 8  # CLIP-ES averages the attention of the last eight blocks
 
 
@@ -47,6 +48,8 @@ class Encoder:
         self.patch = int(visual.patch_size[0])
         self.image_size = int(visual.image_size[0])
         self.scale = float(model.logit_scale.exp())
+        self.batch = BATCH
+        self.images_seen = 0
         self._model: Any = model
         self._visual: Any = visual
         self._blocks: list[Any] = list(visual.transformer.resblocks)
@@ -119,6 +122,7 @@ class Encoder:
     @torch.no_grad()
     def images(self, pixels: Tensor, drop_last_block: bool = False) -> Tensor:
         """Return the L2-normalised class embeddings [B, E] of images [B, 3, H, W]."""
+        self.images_seen += len(pixels)
         x, _ = self._embed(pixels)
         for block in self._blocks[:-1] if drop_last_block else self._blocks:
             x = block(x)

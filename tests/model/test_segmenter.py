@@ -165,3 +165,9 @@ def test_none_of_the_labels(segmenter: Segmenter, studio: Path) -> None:
     labels = ["banana", "elephant", "tractor", "violin", "cactus", "laptop", "crab", "snowman"]
     answers = [segmenter.segment(image, vocabulary(labels)).labels for image, _ in scenes(studio)[:20]]
     assert sum(not found for found in answers) >= 15, answers
+
+
+def test_an_image_that_cannot_be_written_to(segmenter_of: Callable[..., Segmenter], studio: Path) -> None:
+    image = read_image(studio / "images" / "002.png").copy()
+    image.setflags(write=False)
+    assert segmenter_of().segment(image, vocabulary(["cat", "pizza"])).labels == ("cat",)
