@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,6 +14,10 @@ from redis import Redis
 from backend.local import redis_server
 from backend.local.ports import any_free_port
 from backend.settings import Settings
+
+
+# Threads that spin while they wait slow down everything else here; must be said before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 class RedisProcess:

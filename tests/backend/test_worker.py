@@ -2,6 +2,11 @@ from __future__ import annotations
 
 import base64
 import io
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -286,3 +291,27 @@ def test_an_id_without_a_job_is_passed_over(jobs: Jobs, job: Job, redis: Redis) 
     assert found is not None
     assert found[0].id == jobs.id_of(job)
     assert jobs.queues[store.BATCH].intermediate_queue.get_job_ids() == [jobs.id_of(job)]
+
+
+@pytest.mark.slow
+def test_told_to_stop_a_worker_finishes_its_image_and_leaves_the_rest(
+    jobs: Jobs, scene_job: Job, redis_url: str
+) -> None:
+    waiting = [replace(scene_job, task=number) for number in range(3)]
+    for one in waiting:
+        jobs.request(one, store.BATCH)
+    env = {**os.environ, "REDIS_URL": redis_url, "LABEL_STUDIO_URL": jobs.settings.label_studio_url}
+    process = subprocess.Popen([sys.executable, "-m", "backend", "worker"], env=env)
+    try:
+        states: list[str] = []
+        until = time.monotonic() + 120
+        while "running" not in states and time.monotonic() < until:
+            time.sleep(0.01)
+            states = [str(jobs.state(jobs.id_of(one))) for one in waiting]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+    states = sorted(str(jobs.state(jobs.id_of(one))) for one in waiting)
+    assert states in (["done", "queued", "queued"], ["done", "done", "queued"])
+    assert jobs.queues[store.BATCH].intermediate_queue.get_job_ids() == []
