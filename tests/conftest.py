@@ -15,7 +15,6 @@ from backend.local import redis_server
 from backend.local.ports import any_free_port
 from backend.settings import Settings
 
-
 # Threads that spin while they wait slow down everything else here; must be said before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
