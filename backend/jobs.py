@@ -16,8 +16,9 @@ import json
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, cast
 
 from redis import Redis
@@ -85,12 +86,18 @@ class Job:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` is the inverse."""
-        return {**asdict(self), "config": self.config.to_json()}
+        return {**vars(self), "config": _plain(self.config)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Job:
         """Inverse of `to_json`."""
         return cls(**{**data, "config": LabelingConfig.from_json(data["config"])})
+
+
+@lru_cache(maxsize=64)
+def _plain(config: LabelingConfig) -> dict[str, Any]:
+    """A config as JSON values: thousands of tasks come with the same one."""
+    return config.to_json()
 
 
 # KEYS ticket, result, open, failed. ARGV job id, now, retry budget, limit of open jobs, job as JSON.
@@ -190,17 +197,20 @@ class Jobs:
     def enqueue(self, job_id: str, job: Job, queue: str) -> None:
         """Put a job with an open ticket on a queue."""
         retries, pauses = self.settings.car_retries, list(self.settings.car_retry_seconds)
-        self.redis.zrem(FailedJobRegistry(queue=self.queues[queue]).key, job_id)
-        self.queues[queue].enqueue_call(
-            SEGMENT,
-            args=(job.to_json(),),
-            job_id=job_id,
-            timeout=self.settings.car_job_timeout,
-            result_ttl=60,
-            failure_ttl=self.keep_seconds,
-            description=f"task {job.task} of project {job.project}",
-            retry=Retry(max=retries, interval=pauses or 0) if retries else None,
-        )
+        with self.redis.pipeline() as pipe:
+            self.queues[queue].enqueue_call(
+                SEGMENT,
+                args=(job.to_json(),),
+                job_id=job_id,
+                timeout=self.settings.car_job_timeout,
+                result_ttl=60,
+                failure_ttl=self.keep_seconds,
+                description=f"task {job.task} of project {job.project}",
+                retry=Retry(max=retries, interval=pauses or 0) if retries else None,
+                pipeline=pipe,
+            )
+            pipe.zrem(FailedJobRegistry(queue=self.queues[queue]).key, job_id)
+            pipe.execute()
 
     def start(self, job_id: str) -> None:
         """A worker begins."""
