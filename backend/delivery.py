@@ -60,6 +60,16 @@ end
 return ids
 """
 
+# KEYS ticket, outbox. ARGV job id, when to try again, why. What has left the outbox meanwhile stays out of it.
+_POSTPONE = """
+if redis.call('ZSCORE', KEYS[2], ARGV[1]) then
+  redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+  redis.call('HDEL', KEYS[1], 'pushing')
+  redis.call('HSET', KEYS[1], 'undelivered', ARGV[3])
+  redis.call('HINCRBY', KEYS[1], 'pushes', 1)
+end
+"""
+
 
 class Delivery:
     """The outbox of one Redis."""
@@ -70,6 +80,7 @@ class Delivery:
         self.verify_seconds = verify_seconds
         self._answer = redis.register_script(_ANSWER)
         self._release = redis.register_script(_RELEASE)
+        self._postpone = redis.register_script(_POSTPONE)
         self._take = redis.register_script(_TAKE)
 
     def hold(self, job_id: str, seconds: float) -> None:
@@ -115,13 +126,7 @@ class Delivery:
 
     def postpone(self, job_id: str, seconds: float, reason: str) -> None:
         """Try again in `seconds`; `reason` shows in `status`."""
-        key = ticket_key(job_id)
-        with self.redis.pipeline() as pipe:
-            pipe.zadd(store.OUTBOX, {job_id: time.time() + seconds}, xx=True)
-            pipe.hdel(key, "pushing")
-            pipe.hset(key, "undelivered", reason)
-            pipe.hincrby(key, "pushes", 1)
-            pipe.execute()
+        self._postpone([ticket_key(job_id), store.OUTBOX], [job_id, time.time() + seconds, reason])
 
     def pending(self) -> int:
         """How many predictions wait for the courier (answers not yet verified included)."""

@@ -109,6 +109,16 @@ def test_a_postponed_push_comes_back_and_says_why(delivery: Delivery, jobs: Jobs
     assert delivery.take_due(10) == [done]
 
 
+def test_what_is_delivered_cannot_be_postponed(delivery: Delivery, jobs: Jobs, done: str) -> None:
+    delivery.take_due(10)
+    delivery.delivered(done)
+    delivery.postpone(done, 0, "connection refused")
+    delivery.postpone("p1-t1-forgotten", 0, "connection refused")
+    assert delivery.take_due(10) == []
+    assert "undelivered" not in jobs.ticket(done)
+    assert jobs.ticket("p1-t1-forgotten") == {}
+
+
 def test_answer_and_push_never_both(jobs: Jobs, settings: Settings, job: Job, redis: Redis) -> None:
     """Two hundred races of a request against the courier: exactly one hands it over, every time."""
     delivery = Delivery(redis, jobs, 60)
