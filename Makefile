@@ -5,7 +5,7 @@ UV = $(shell command -v uv || echo .uv/bin/uv)
 COMPILE = $(UV) pip compile --quiet --generate-hashes --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test check lint lock clean
+.PHONY: help run setup test check lint chaos soak lock clean
 
 help: ## show this
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F '\t' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -33,6 +33,14 @@ lint: ## ruff, mypy, and the walls between the packages
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
+
+chaos: ## kill workers, courier, Redis and Label Studio under load: nothing may be lost or doubled (ARGS="--help")
+	@scripts/setup product
+	@$(PYTHON_VENV) -m tests.load.chaos $(ARGS)
+
+soak: ## half an hour of constant load on a Label Studio that fails now and then; memory must stay flat (ARGS="--help")
+	@scripts/setup product
+	@$(PYTHON_VENV) -m tests.load.soak $(ARGS)
 
 lock: ## compile the requirements*.txt from the *.in
 	$(COMPILE) --override overrides.txt requirements.in -o requirements.txt

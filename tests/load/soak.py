@@ -77,15 +77,21 @@ def main() -> int:
         faults=FAULTS,
         limit=seconds + 600,
     )
-    with Rig(args.workers, args.latency) as rig:
+    rig = Rig(args.workers, args.latency)
+    with rig:
         soak = Soak(scenario, rig, say)
         result = soak.run()
+    failed = bool(result["lost"] or result["doubled"])
+    if failed:
+        say(f"The logs are in {rig.supervisor.logs}")
+    else:
+        rig.remove()
     table = soak.memory_table()
     print(f"{'MB':<12}{'first':>8}{'last':>8}{'most':>8}{'per hour':>10}")
     for name, row in table.items():
         print(f"{name:<12}{row['first']:>8}{row['last']:>8}{row['most']:>8}{row['per_hour']:>10}")
     print(json.dumps({**result, "memory_mb": table}), flush=True)
-    return 1 if result["lost"] or result["doubled"] else 0
+    return int(failed)
 
 
 if __name__ == "__main__":
