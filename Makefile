@@ -35,11 +35,11 @@ lint: ## ruff, mypy, and the walls between the packages
 	@.venv/bin/lint-imports
 
 chaos: ## kill workers, courier, Redis and Label Studio under load: nothing may be lost or doubled (ARGS="--help")
-	@scripts/setup product
+	@scripts/setup tools
 	@$(PYTHON_VENV) -m tests.load.chaos $(ARGS)
 
 soak: ## half an hour of constant load on a Label Studio that fails now and then; memory must stay flat (ARGS="--help")
-	@scripts/setup product
+	@scripts/setup tools
 	@$(PYTHON_VENV) -m tests.load.soak $(ARGS)
 
 lock: ## compile the requirements*.txt from the *.in
