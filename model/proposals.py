@@ -138,7 +138,7 @@ class Proposer:
         return cams.reshape(-1, *self.grid).cpu().numpy()
 
     def propose(self, texts: Tensor, background: Tensor, wanted: Sequence[int]) -> Maps:
-        """Return soft maps [wanted, h, w] at patch resolution, 0..1: CLIP-ES (Grad-CAM, boxes, affinity), or Grad-CAM alone."""
+        """Return soft maps [wanted, h, w] at patch resolution, 0..1: of CLIP-ES, or of Grad-CAM alone."""
         cams = self.cams(texts, background, wanted)
         if self._preset.proposals == "grad-cam":
             return cams

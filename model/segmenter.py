@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from model.canvas import draw
-from model.car import Step, Texts, clip_as_rnn
-from model.classifier import Classifier, text_bank
+from model.car import Draws, Outcome, Step, Texts, clip_as_rnn
+from model.classifier import Classifier, prompt_bank, text_bank
 from model.encoder import Encoder
+from model.mutual import Run, runs
 from model.presets import Preset
 from model.proposals import Proposer
 from model.sizes import bounded, resize, shrink
@@ -27,12 +28,22 @@ class ImageTooLargeError(ValueError):
 
 
 @dataclass(frozen=True)
+class View:
+    """An opened image [H, W, 3]: as CLIP sees it, the proposer that keeps its trunk, and the seconds that took."""
+
+    image: NDArray[np.uint8]
+    seen: NDArray[np.uint8]
+    proposer: Draws
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Segmentation:
     """What was found in one image of H x W pixels.
 
     labels: the K labels found, in the vocabulary's order. masks: bool [K, H, W], disjoint, none empty. scores: float32
-    [K], 0..1. raw_scores: every label's last score, dropped ones too. steps: the passes of the recurrence. seconds: per
-    stage.
+    [K], 0..1. raw_scores: every label's last score, dropped ones too. steps: the passes of the recurrence (of stuff,
+    then of things, where they are apart). seconds: per stage.
     """
 
     labels: tuple[str, ...]
@@ -69,57 +80,81 @@ class Segmenter:
         """
         started = perf_counter()
         check(queries)
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise ValueError(f"An image is uint8 [H, W, 3] with H, W > 0; got {image.dtype} {list(image.shape)}.")
-        least = _thresholds(queries, threshold)
-        texts = self._texts(queries)
-        told = perf_counter()
-        seen = self._seen(image)
-        proposer, classifier = self._proposer(seen), Classifier(self._classifier, seen, self.preset)
-        opened = perf_counter()
-        theta = np.fmin(np.float32(self.preset.theta), least)
-        outcome = clip_as_rnn(proposer, classifier, texts, (seen.shape[0], seen.shape[1]), self.preset, theta)
-        looked = perf_counter()
-        rows = [row for row, i in enumerate(outcome.survivors) if not outcome.scores[i] < least[i]]
-        surety = outcome.scores[[outcome.survivors[row] for row in rows]] ** np.float32(self.preset.score_power)
-        index = draw(image, outcome.maps[rows] * surety[:, None, None], self.preset)
-        drawn = [(outcome.survivors[row], index == place) for place, row in enumerate(rows, start=1)]
-        found = [(i, mask) for i, mask in drawn if mask.any()]
-        labels = [i for i, _ in found]
+        least = thresholds(queries, threshold)
+        view = self.open(image)
         names = [query.label for query in queries]
+        index = np.zeros(image.shape[:2], np.uint16)
+        scores = np.zeros(len(queries), np.float32)
+        steps: list[Step] = []
+        seconds = {"trunk": view.seconds}
+        for run in runs(queries, self.preset):
+            rows = list(run.rows)
+            outcome = self.find(view, [queries[row] for row in rows], least[rows], run.preset)
+            drawing = perf_counter()
+            _paint(index, image, outcome, least[rows], run)
+            scores[rows] = outcome.scores
+            steps += [Step(tuple(names[rows[i]] for i in alive), fits) for alive, fits in outcome.passes]
+            for stage, spent in {**outcome.seconds, "masks": perf_counter() - drawing}.items():
+                seconds[stage] = seconds.get(stage, 0) + spent
+        labels = (np.unique(index[index > 0]) - 1).tolist()
         return Segmentation(
             labels=tuple(names[i] for i in labels),
-            masks=np.stack([mask for _, mask in found]) if found else np.zeros((0, *image.shape[:2]), bool),
-            scores=outcome.scores[labels].clip(0, 1),
-            raw_scores=dict(zip(names, outcome.scores.tolist(), strict=True)),
-            steps=tuple(Step(tuple(names[i] for i in alive), scores) for alive, scores in outcome.passes),
-            seconds={
-                "texts": told - started,
-                "trunk": opened - told,
-                **outcome.seconds,
-                "masks": perf_counter() - looked,
-                "total": perf_counter() - started,
-            },
+            masks=np.stack([index == i + 1 for i in labels]) if labels else np.zeros((0, *index.shape), bool),
+            scores=scores[labels].clip(0, 1),
+            raw_scores=dict(zip(names, scores.tolist(), strict=True)),
+            steps=tuple(steps),
+            seconds={**seconds, "total": perf_counter() - started},
         )
 
-    def _texts(self, queries: Sequence[Query]) -> Texts:
-        preset = self.preset
+    def open(self, image: NDArray[np.uint8]) -> View:
+        """Look at an image, uint8 [H, W, 3]: the proposals' trunk runs here, once for all that is sought."""
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise ValueError(f"An image is uint8 [H, W, 3] with H, W > 0; got {image.dtype} {list(image.shape)}.")
+        started = perf_counter()
+        seen = self._seen(image)
+        return View(image, seen, self._proposer(seen), perf_counter() - started)
+
+    def find(
+        self, view: View, queries: Sequence[Query], least: NDArray[np.float32], preset: Preset | None = None
+    ) -> Outcome:
+        """Run the recurrence over queries [N] on an opened image, with the preset's settings or other ones.
+
+        least: scores [N] that are enough to survive where they are below theta, nan where theta counts.
+        """
+        preset = preset or self.preset
+        started = perf_counter()
+        texts = self._texts(queries, preset, view.proposer)
+        told = perf_counter()
+        classifier = Classifier(self._classifier, view.seen, preset)
+        theta = np.fmin(np.float32(preset.theta), least)
+        outcome = clip_as_rnn(view.proposer, classifier, texts, (view.seen.shape[0], view.seen.shape[1]), preset, theta)
+        outcome.seconds["texts"] = told - started
+        return outcome
+
+    def _texts(self, queries: Sequence[Query], preset: Preset | None = None, draws: Draws | None = None) -> Texts:
+        """Return the embeddings of all that competes; `draws` tells which of several prompts fits the image best."""
+        preset = preset or self.preset
         rivals = without_synonyms(preset.rivals, queries)
         kept = preset.own_background == "keep"
         background = preset.background if kept else without_synonyms(preset.background, queries)
+        best = preset.synonyms == "best" and any(len(query.prompts) > 1 for query in queries)
 
         def drawn(of: Sequence[Query], template: str) -> torch.Tensor:
+            if best and draws is not None and of is queries:
+                return _fittest(prompt_bank(self._proposals, of, (template,))[:, 0], draws)
             return text_bank(self._proposals, of, (template,))[:, 0]
 
+        def scored(of: Sequence[Query]) -> torch.Tensor:
+            return (prompt_bank if best else text_bank)(self._classifier, of, preset.templates)
+
         competing = (*background, *(rivals if preset.map_rivals == "yes" else ()))
-        bank = text_bank(self._classifier, queries, preset.templates)
-        first = drawn(queries, preset.first_template)
+        bank, first = scored(queries), drawn(queries, preset.first_template)
         return Texts(
             first=first,
             later=drawn(queries, preset.later_template),
             background=drawn(vocabulary(competing), preset.background_template) if competing else first[:0],
             bank=bank,
-            rivals=text_bank(self._classifier, vocabulary(rivals), preset.templates) if rivals else bank[:0],
+            rivals=scored(vocabulary(rivals)).expand(-1, *bank.shape[1:]) if rivals else bank[:0],
         )
 
     def _proposer(self, seen: NDArray[np.uint8]) -> Proposer:
@@ -136,11 +171,29 @@ class Segmenter:
         return image if (height, width) == image.shape[:2] else shrink(image, height, width)
 
 
-def _thresholds(queries: Sequence[Query], threshold: float | Mapping[str, float] | None) -> NDArray[np.float32]:
+def thresholds(queries: Sequence[Query], threshold: float | Mapping[str, float] | None) -> NDArray[np.float32]:
     """Return each query's least score [N], nan where none is asked for."""
     if isinstance(threshold, Mapping):
         return np.array([threshold.get(query.label, np.nan) for query in queries], np.float32)
     return np.full(len(queries), np.nan if threshold is None else threshold, np.float32)
+
+
+def _fittest(prompts: torch.Tensor, draws: Draws) -> torch.Tensor:
+    """Return of prompts [N, P, E] the one of each query that fits the image best: [N, E]."""
+    flat = prompts.flatten(0, 1)
+    fits = draws.presence(flat, flat[:0]).reshape(prompts.shape[:2])
+    return prompts[torch.arange(len(prompts)), torch.from_numpy(fits.argmax(axis=1))]
+
+
+def _paint(
+    index: NDArray[np.uint16], image: NDArray[np.uint8], outcome: Outcome, least: NDArray[np.float32], run: Run
+) -> None:
+    """Draw the survivors that reach their least score over an index map [H, W]: 0 = background, else the row + 1."""
+    rows = [row for row, i in enumerate(outcome.survivors) if not outcome.scores[i] < least[i]]
+    surety = outcome.scores[[outcome.survivors[row] for row in rows]] ** np.float32(run.preset.score_power)
+    drawn = draw(image, outcome.maps[rows] * surety[:, None, None], run.preset)
+    numbers = np.array([0, *(run.rows[outcome.survivors[row]] + 1 for row in rows)], np.uint16)
+    np.copyto(index, numbers[drawn], where=drawn > 0)
 
 
 def _refuse_beyond_memory(height: int, width: int, patch: int) -> None:

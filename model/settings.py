@@ -46,6 +46,13 @@ class Preset:
         f"Texts that compete with the queries for pixels: any, and the sets {', '.join(BACKGROUNDS)}.",
         sets=BACKGROUNDS,
     )
+    mutual: str = _setting(
+        "none",
+        "Labels that are stuff (sky, grass) are searched apart from things. released: things have the usual "
+        "background, stuff has the things; paper: both have the usual one and each other; none: all labels at once.",
+        *("none", "released", "paper"),
+    )
+    stuff_prompts: tuple[str, ...] = _setting((), "Visual prompts of stuff, where they differ.", *PROMPTS)
     score_power: float = _setting(
         0.0, "Maps are drawn times their score to this power, so that a surer label wins a pixel; 0: as they are."
     )

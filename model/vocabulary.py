@@ -16,10 +16,14 @@ class VocabularyError(ValueError):
 
 @dataclass(frozen=True)
 class Query:
-    """One label and the texts that describe it; the embeddings of several texts (synonyms) are averaged."""
+    """One label and the texts that describe it; what several texts (synonyms) are is the setting `synonyms`.
+
+    stuff: it has no shape of its own, like sky or grass; see `model.mutual`.
+    """
 
     label: str
     prompts: tuple[str, ...]
+    stuff: bool = False
 
 
 def vocabulary(labels: Iterable[str]) -> tuple[Query, ...]:

@@ -76,3 +76,16 @@ def test_views_differ_in_what_they_show(segmenter: Segmenter, view: str) -> None
     shown = Classifier(segmenter._classifier, image, settings)._view(image)
     assert shown.shape == (256, 256, 3)
     assert bool((shown > 250).any()) == (view != "crop")
+
+
+def test_of_prompts_apart_the_best_counts() -> None:
+    """A label with a good and a bad prompt scores as with the good one alone; repeating a prompt changes nothing."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.nn.functional.normalize(torch.randn(1, 8, generator=generator), dim=-1)
+    texts = torch.nn.functional.normalize(torch.randn(3, 2, 8, generator=generator), dim=-1)
+    good, bad = features.expand(2, 8), -features.expand(2, 8)
+    apart = torch.stack([texts, texts], dim=2)
+    apart[0] = torch.stack([bad, good], dim=1)
+    alone = torch.cat([good[None], texts[1:]])
+    for rule in (votes, mean):
+        torch.testing.assert_close(rule(features, apart, 10.0), rule(features, alone, 10.0))

@@ -171,3 +171,17 @@ def test_an_image_that_cannot_be_written_to(segmenter_of: Callable[..., Segmente
     image = read_image(studio / "images" / "002.png").copy()
     image.setflags(write=False)
     assert segmenter_of().segment(image, vocabulary(["cat", "pizza"])).labels == ("cat",)
+
+
+def test_the_best_of_several_prompts(segmenter_of: Callable[..., Segmenter], scene: np.ndarray) -> None:
+    """With `best` a prompt that fits nothing does no harm: the masks are those of the good prompt alone."""
+    alone = [Query("volcano", ("mount fuji",)), Query("drink", ("coca cola logo",))]
+    mixed = [Query("volcano", ("qqq", "mount fuji")), Query("drink", ("coca cola logo",))]
+    settings = {"synonyms": "best", "presence": "0"}
+    best = segmenter_of("demo", settings).segment(scene, mixed)
+    good = segmenter_of("demo", settings).segment(scene, alone)
+    assert best.labels == good.labels == ("volcano", "drink")
+    assert (best.masks != good.masks).mean() < 1e-4
+    averaged = segmenter_of("demo", {"presence": "0"}).segment(scene, mixed)
+    assert averaged.raw_scores["volcano"] < best.raw_scores["volcano"]
+    segmenter_of("demo")
