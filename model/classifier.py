@@ -14,7 +14,7 @@ from torch import Tensor
 from model.encoder import Encoder
 from model.presets import Preset
 from model.prompts import Image, Mask, Prompter
-from model.sizes import center_crop, letterbox, squash
+from model.sizes import around, center_crop, letterbox, squash
 from model.vocabulary import Query, fill
 
 
@@ -63,7 +63,7 @@ def _best(logits: Tensor, dimensions: int) -> Tensor:
 
 
 SCORING = {"votes": votes, "mean": mean}
-VIEWS = {"crop": center_crop, "letterbox": letterbox, "squash": squash}
+VIEWS = {"crop": center_crop, "letterbox": letterbox, "squash": squash, "object": letterbox}
 
 
 class Classifier:
@@ -83,7 +83,7 @@ class Classifier:
         size = self._encoder.batch
         for start in range(0, len(new), size):
             batch = dict(list(new.items())[start : start + size])
-            views = [self._view(self._image if mask is None else self._prompter(mask)) for mask in batch.values()]
+            views = [self._view(mask) for mask in batch.values()]
             drop = self._preset.classifier_last_block == "drop"
             self._seen.update(zip(batch, self._encoder.images(self._encoder.pixels(views), drop), strict=True))
         return torch.stack([self._seen[key] for key in keys])
@@ -95,5 +95,8 @@ class Classifier:
         scores = SCORING[self._preset.scoring](self.look(masks), bank, self._encoder.scale)
         return scores[torch.arange(len(masks)), list(wanted)].cpu().numpy()
 
-    def _view(self, picture: Image) -> Image:
+    def _view(self, mask: Mask | None) -> Image:
+        picture = self._image if mask is None else self._prompter(mask)
+        if mask is not None and self._preset.classifier_view == "object":
+            picture = around(picture, mask, self._preset.object_margin)
         return VIEWS[self._preset.classifier_view](picture, self._encoder.image_size)

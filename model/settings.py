@@ -95,9 +95,11 @@ class Preset:
     )
     classifier_view: str = _setting(
         "crop",
-        "crop: the centre square, sides are never seen; letterbox: all of it, padded; squash: all, distorted.",
-        *("crop", "letterbox", "squash"),
+        "crop: the centre square, sides are never seen; letterbox: all of it, padded; squash: all, distorted; object: "
+        "the surroundings of the mask, padded.",
+        *("crop", "letterbox", "squash", "object"),
     )
+    object_margin: float = _setting(0.5, "Surroundings that `object` shows, in shares of the mask's longer side.")
     positions: str = _setting("half", "half: position embeddings are rounded to float16, as released.", "half", "exact")
     empty_map: str = _setting(
         "whole", "whole: for an all but empty map the unprompted image is scored; drop: 0.", "whole", "drop"

@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from model.prompts import Image
+from model.prompts import Image, Mask
 
 BAND = 256  # rows of the natural size that are painted at once
 
@@ -48,6 +48,19 @@ def letterbox(picture: Image, size: int) -> Image:
 def squash(picture: Image, size: int) -> Image:
     """Scale both sides to `size`, whatever the shape."""
     return resize(picture, size, size)
+
+
+def around(picture: Image, mask: Mask, margin: float) -> Image:
+    """Cut out the square around a mask, its box with `margin` of the box's longer side added on each side.
+
+    What would lie outside of the picture is left out; an empty mask leaves all of it.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return picture
+    half = max(1, round((0.5 + margin) * max(np.ptp(rows) + 1, np.ptp(columns) + 1)))
+    y, x = int(rows[0] + rows[-1] + 1) // 2, int(columns[0] + columns[-1] + 1) // 2
+    return picture[max(0, y - half) : y + half, max(0, x - half) : x + half]
 
 
 def resize(picture: Image, height: int, width: int) -> Image:

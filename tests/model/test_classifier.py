@@ -68,14 +68,16 @@ def test_a_mask_is_looked_at_once(segmenter: Segmenter, monkeypatch: pytest.Monk
     assert seen == [2]
 
 
-@pytest.mark.parametrize("view", ["crop", "letterbox", "squash"])
+@pytest.mark.parametrize("view", ["crop", "letterbox", "squash", "object"])
 def test_views_differ_in_what_they_show(segmenter: Segmenter, view: str) -> None:
     image = np.zeros((32, 96, 3), np.uint8)
     image[:, :20] = 255  # something at the side
     settings = replace(preset("demo"), classifier_view=view, prompts=("contour",))
-    shown = Classifier(segmenter._classifier, image, settings)._view(image)
+    mask = np.zeros((32, 96), bool)
+    mask[10:20, 70:80] = True  # on the other side
+    shown = Classifier(segmenter._classifier, image, settings)._view(mask)
     assert shown.shape == (256, 256, 3)
-    assert bool((shown > 250).any()) == (view != "crop")
+    assert bool((shown.min(axis=2) > 250).any()) == (view in ("letterbox", "squash"))
 
 
 def test_of_prompts_apart_the_best_counts() -> None:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.sizes import bounded, center_crop, enlarge, letterbox, paint
+from model.sizes import around, bounded, center_crop, enlarge, letterbox, paint
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,20 @@ def test_paint_equals_resizing_each_map() -> None:
     marginals = np.random.default_rng(0).random((3, 9, 11)).astype(np.float32)
     expected = enlarge(marginals, 300, 310).argmax(axis=0)
     assert (paint(marginals, (300, 310)) == expected).mean() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "margin", "expected"),
+    [
+        ((4, 6), (4, 6), 0.0, (2, 2)),
+        ((4, 6), (4, 6), 0.5, (4, 4)),
+        ((4, 6), (3, 7), 0.5, (8, 8)),
+        ((0, 2), (0, 2), 1.0, (4, 4)),
+        ((0, 0), (0, 0), 0.5, (10, 12)),
+    ],
+)
+def test_around(rows: tuple[int, int], columns: tuple[int, int], margin: float, expected: tuple[int, int]) -> None:
+    picture = np.arange(360, dtype=np.uint8).reshape(10, 12, 3)
+    mask = np.zeros((10, 12), bool)
+    mask[slice(*rows), slice(*columns)] = True
+    assert around(picture, mask, margin).shape[:2] == expected
