@@ -15,7 +15,7 @@ import hashlib
 import json
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -34,6 +34,8 @@ from backend.store import text
 
 SEGMENT = "backend.worker.segment"
 """The one function that a queue may name; the web process only knows it by name."""
+TOGETHER = 100
+"""Jobs asked for in one round trip: enough to be quick, few enough that nobody else waits for Redis."""
 
 
 class SegmentJob(RQJob):  # type: ignore[misc]
@@ -182,34 +184,53 @@ class Jobs:
 
     def request(self, job: Job, queue: str) -> State:
         """Ask for `job`: enqueue it unless it is open, done, or failed too often; say where it stands."""
-        job_id = self.id_of(job)
-        keys = [store.ticket_key(job_id), store.result_key(job_id), store.OPEN, store.FAILED]
+        return self.request_many([job], queue)[0]
+
+    def request_many(self, jobs: Sequence[Job], queue: str) -> list[State]:
+        """`request` for each of many, with two round trips per `TOGETHER` of them."""
+        ids = [self.id_of(job) for job in jobs]
+        wanted = list(dict(zip(ids, jobs, strict=True)).items())
+        states: dict[str, State] = {}
+        for at in range(0, len(wanted), TOGETHER):
+            states |= self._request_together(dict(wanted[at : at + TOGETHER]), queue)
+        return [states[job_id] for job_id in ids]
+
+    def _request_together(self, jobs: Mapping[str, Job], queue: str) -> dict[str, State]:
         budget, limit = self.settings.car_retries, self.settings.car_queue_limit
-        answer = text(self._request(keys, [job_id, time.time(), budget, limit, json.dumps(job.to_json())]))
-        if answer == "enqueue":
-            self.enqueue(job_id, job, queue)
-            return State.QUEUED
-        if answer == State.QUEUED and queue == store.INTERACTIVE:
+        with self.redis.pipeline(transaction=False) as pipe:
+            for job_id, job in jobs.items():
+                keys = [store.ticket_key(job_id), store.result_key(job_id), store.OPEN, store.FAILED]
+                self._request(keys, [job_id, time.time(), budget, limit, json.dumps(job.to_json())], client=pipe)
+            answers = dict(zip(jobs, map(text, pipe.execute()), strict=True))
+        self._enqueue({job_id: job for job_id, job in jobs.items() if answers[job_id] == "enqueue"}, queue)
+        if queue == store.INTERACTIVE:
             batch, interactive = (self.queues[name].key for name in (store.BATCH, store.INTERACTIVE))
-            self._promote([batch, interactive, RQJob.key_for(job_id)], [job_id])
-        return State(answer)
+            for job_id in (one for one in jobs if answers[one] == State.QUEUED):
+                self._promote([batch, interactive, RQJob.key_for(job_id)], [job_id])
+        return {one: State.QUEUED if answer == "enqueue" else State(answer) for one, answer in answers.items()}
 
     def enqueue(self, job_id: str, job: Job, queue: str) -> None:
         """Put a job with an open ticket on a queue."""
+        self._enqueue({job_id: job}, queue)
+
+    def _enqueue(self, jobs: Mapping[str, Job], queue: str) -> None:
+        if not jobs:
+            return
         retries, pauses = self.settings.car_retries, list(self.settings.car_retry_seconds)
         with self.redis.pipeline() as pipe:
-            self.queues[queue].enqueue_call(
-                SEGMENT,
-                args=(job.to_json(),),
-                job_id=job_id,
-                timeout=self.settings.car_job_timeout,
-                result_ttl=60,
-                failure_ttl=self.keep_seconds,
-                description=f"task {job.task} of project {job.project}",
-                retry=Retry(max=retries, interval=pauses or 0) if retries else None,
-                pipeline=pipe,
-            )
-            pipe.zrem(FailedJobRegistry(queue=self.queues[queue]).key, job_id)
+            for job_id, job in jobs.items():
+                self.queues[queue].enqueue_call(
+                    SEGMENT,
+                    args=(job.to_json(),),
+                    job_id=job_id,
+                    timeout=self.settings.car_job_timeout,
+                    result_ttl=60,
+                    failure_ttl=self.keep_seconds,
+                    description=f"task {job.task} of project {job.project}",
+                    retry=Retry(max=retries, interval=pauses or 0) if retries else None,
+                    pipeline=pipe,
+                )
+            pipe.zrem(FailedJobRegistry(queue=self.queues[queue]).key, *jobs)
             pipe.execute()
 
     def start(self, job_id: str) -> None:

@@ -7,7 +7,7 @@ from redis import Redis
 
 from backend import store
 from backend.commands.requeue import requeue
-from backend.jobs import Job, Jobs, State
+from backend.jobs import TOGETHER, Job, Jobs, State
 from backend.settings import Settings
 
 
@@ -30,6 +30,26 @@ def test_a_job_survives_json(job: Job) -> None:
 def test_asked_five_times_is_one_job(jobs: Jobs, job: Job) -> None:
     assert [jobs.request(job, store.BATCH) for _ in range(5)] == [State.QUEUED] * 5
     assert queued_ids(jobs, store.BATCH) == [jobs.id_of(job)]
+
+
+def test_many_at_once_each_get_what_they_would_get_alone(redis: Redis, settings: Settings, job: Job) -> None:
+    jobs = Jobs(redis, settings.model_copy(update={"car_queue_limit": 2 * TOGETHER + 10}))
+    many = [replace(job, task=number) for number in range(2 * TOGETHER + 10)]
+    jobs.request(many[0], store.BATCH)
+    jobs.finish(jobs.id_of(many[0]), {"result": []}, [])
+    jobs.start(jobs.id_of(many[1]))
+    states = jobs.request_many([*many, replace(job, task=9999), replace(job, task=99999)], store.BATCH)
+    expected = [State.DONE, State.RUNNING, *[State.QUEUED] * (len(many) - 2), State.QUEUED, State.QUEUED]
+    assert states == expected
+    assert jobs.request_many([replace(job, task=5555), *many[:2]], store.BATCH) == [State.REFUSED, *expected[:2]]
+    asked = [many[0], *many[2:], replace(job, task=9999), replace(job, task=99999)]
+    assert queued_ids(jobs, store.BATCH) == [jobs.id_of(one) for one in asked]
+    assert jobs.request_many([], store.BATCH) == []
+
+
+def test_the_same_task_twice_in_one_request_is_one_job_and_two_answers(jobs: Jobs, job: Job) -> None:
+    assert jobs.request_many([job, replace(job, task=8), job], store.BATCH) == [State.QUEUED] * 3
+    assert len(queued_ids(jobs, store.BATCH)) == 2
 
 
 def test_while_it_runs_it_is_not_asked_again(jobs: Jobs, job: Job) -> None:
