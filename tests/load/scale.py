@@ -80,7 +80,7 @@ def queueing() -> dict[str, float]:
         predict = rig.studio.retrieve(fresh)["seconds"]
         again = rig.studio.retrieve(fresh)["seconds"]
         more = [bench.job(task) for task in rig.studio.add_tasks(BULK)]
-        enqueue = seconds_of(lambda: [bench.jobs.request(job, store.BATCH) for job in more])
+        enqueue = seconds_of(lambda: bench.jobs.request_many(more, store.BATCH))
         memory = rig.memory()["backend"]
         return {
             "webhook_2500_seconds": told["seconds"],
