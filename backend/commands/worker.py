@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 
 from backend.settings import load_settings
 
@@ -18,6 +19,11 @@ def run(args: argparse.Namespace) -> int:
     # Threads that spin while they wait take the cores from each other; must be said before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from backend.worker import work  # torch: a slow import that other commands must not pay for
+    from model.weights import WeightsError
 
-    work(load_settings(), burst=args.burst)
+    try:
+        work(load_settings(), burst=args.burst)
+    except WeightsError as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0

@@ -26,6 +26,7 @@ def test_the_environment_is_read(
     ("variable", "value", "words"),
     [
         ("LABEL_STUDIO_URL", "label-studio:8080", "http://label-studio:8080"),
+        ("CAR_PRESET", "best", "there are: .*demo"),
         ("CAR_THREADS", "many", "integer"),
         ("CAR_WAIT", "-1", "greater than or equal to 0"),
         ("CAR_RETRY_SECONDS", "soon", "integer"),

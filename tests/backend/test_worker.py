@@ -293,6 +293,15 @@ def test_an_id_without_a_job_is_passed_over(jobs: Jobs, job: Job, redis: Redis) 
     assert jobs.queues[store.BATCH].intermediate_queue.get_job_ids() == [jobs.id_of(job)]
 
 
+def test_without_its_weights_a_worker_says_which_file_goes_where(redis_url: str, tmp_path: Path) -> None:
+    env = {**os.environ, "REDIS_URL": redis_url, "CAR_WEIGHTS": str(tmp_path)}
+    command = [sys.executable, "-m", "backend", "worker", "--burst"]
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 2
+    assert "open_clip_config.json" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 @pytest.mark.slow
 def test_told_to_stop_a_worker_finishes_its_image_and_leaves_the_rest(
     jobs: Jobs, scene_job: Job, redis_url: str
