@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from model.presets import PRESETS, Preset, PresetError, preset, settings
+from model.presets import ORIGINS, PRESETS, PresetError, preset, settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -132,12 +132,15 @@ def run_presets(options: argparse.Namespace) -> int:
     """List the presets, or every setting of one: its value and what it means."""
     if options.name is None:
         for name, values in PRESETS.items():
-            print(f"{name:12} {values.checksum}  eta {values.eta}, theta {values.theta}, lambda {values.lambda_}")
+            print(f"{name:18} {values.checksum}  eta {values.eta}, theta {values.theta}, lambda {values.lambda_}")
         return 0
-    chosen: Preset = preset(options.name)
+    chosen, origin = preset(options.name), ORIGINS[options.name]
+    print(f"# {origin.source}")
     for name, setting in settings().items():
         value = getattr(chosen, setting.name)
         print(f"{name} = {','.join(value) if isinstance(value, tuple) else value}\n    {setting.metadata['doc']}")
+        if name in origin.notes:
+            print(f"    ({origin.notes[name]})")
     return 0
 
 

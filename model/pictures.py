@@ -38,10 +38,10 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 
 def index_map(result: Segmentation, labels: Sequence[str]) -> NDArray[np.uint16]:
-    """Return [H, W]: 0 for the background, i for the i-th label (from 1)."""
+    """Return [H, W]: 0 for the background, i for the i-th label (from 1). Of masks that overlap the surer one wins."""
     index = np.zeros(result.masks.shape[1:], np.uint16)
-    for label, mask in zip(result.labels, result.masks, strict=True):
-        index[mask] = labels.index(label) + 1
+    for row in np.argsort(result.scores, kind="stable"):
+        index[result.masks[row]] = labels.index(result.labels[row]) + 1
     return index
 
 

@@ -41,9 +41,9 @@ class View:
 class Segmentation:
     """What was found in one image of H x W pixels.
 
-    labels: the K labels found, in the vocabulary's order. masks: bool [K, H, W], disjoint, none empty. scores: float32
-    [K], 0..1. raw_scores: every label's last score, dropped ones too. steps: the passes of the recurrence (of stuff,
-    then of things, where they are apart). seconds: per stage.
+    labels: the K labels found, in the vocabulary's order. masks: bool [K, H, W], none empty; disjoint, but for those of
+    referring expressions. scores: float32 [K], 0..1. raw_scores: every label's last score, dropped ones too. steps: the
+    passes of the recurrence (of stuff, then of things, where they are apart). seconds: per stage.
     """
 
     labels: tuple[str, ...]

@@ -53,6 +53,12 @@ class Preset:
         *("none", "released", "paper"),
     )
     stuff_prompts: tuple[str, ...] = _setting((), "Visual prompts of stuff, where they differ.", *PROMPTS)
+    sentences: str = _setting(
+        "weighted",
+        "How the masks of several sentences for one object merge. weighted: where half of the score agrees, but the "
+        "union if that is 5 % of the image or less, as released; union; best: the best sentence's.",
+        *("weighted", "union", "best"),
+    )
     score_power: float = _setting(
         0.0, "Maps are drawn times their score to this power, so that a surer label wins a pixel; 0: as they are."
     )

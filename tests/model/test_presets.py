@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from model.presets import PRESETS, Preset, PresetError, preset, settings
+from model.presets import ORIGINS, PRESETS, Preset, PresetError, preset, settings
 
 
 @pytest.mark.parametrize(
@@ -13,6 +13,8 @@ from model.presets import PRESETS, Preset, PresetError, preset, settings
         ("voc", 0.4, 0.6, 0.4, ("circle", "blur")),
         ("coco-object", 0.5, 0.3, 0.5, ("blur", "gray")),
         ("context", 0.6, 0.25, 0.4, ("blur", "circle")),
+        ("ade", 0.6, 0.25, 0.7, ("gray", "blur")),
+        ("demos", 0.5, 0.0, 0.6, ("gray", "blur")),
     ],
 )
 def test_published_values(name: str, eta: float, theta: float, lambda_: float, prompts: tuple[str, ...]) -> None:
@@ -21,6 +23,40 @@ def test_published_values(name: str, eta: float, theta: float, lambda_: float, p
     assert len(chosen.background) == 23
     assert len(chosen.templates) == 15
     assert chosen.max_patches == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "eta", "theta", "lambda_", "prompts"),
+    [
+        ("refcoco", 0.5, 0.3, 0.5, ("circle",)),
+        ("refcoco+", 0.2, 0.1, 0.5, ("circle", "blur")),
+        ("refcocog", 0.5, 0.1, 0.6, ("circle", "blur")),
+    ],
+)
+def test_published_values_for_sentences(
+    name: str, eta: float, theta: float, lambda_: float, prompts: tuple[str, ...]
+) -> None:
+    chosen = preset(name)
+    assert (chosen.eta, chosen.theta, chosen.lambda_, chosen.prompts) == (eta, theta, lambda_, prompts)
+    assert chosen.classifier_model == chosen.proposal_model == "ViT-B-16-quickgelu"
+    assert chosen.templates == ("a clean origami {}.",)
+    assert (chosen.scoring, chosen.sentences) == ("mean", "weighted")
+
+
+@pytest.mark.parametrize("name", ["voc", "coco-object", "context"])
+def test_what_the_paper_says_otherwise(name: str) -> None:
+    released, paper = preset(name), preset(f"paper-{name}")
+    assert (paper.eta, paper.lambda_, paper.prompts) == (released.eta, released.lambda_, released.prompts)
+    assert (paper.classifier_last_block, paper.scoring, paper.keep_best) == ("keep", "mean", "no")
+    assert len(paper.background) == 112
+    assert paper.theta == (0.2 if name == "context" else released.theta)
+
+
+def test_each_preset_says_where_it_comes_from() -> None:
+    assert set(ORIGINS) == set(PRESETS)
+    for origin in ORIGINS.values():
+        assert origin.source
+        assert set(origin.notes) <= set(settings())
 
 
 @pytest.mark.parametrize("name", ["demo", "photos"])
