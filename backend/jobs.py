@@ -171,7 +171,6 @@ class Jobs:
             name: Queue(name, connection=redis, serializer=JSONSerializer, job_class=SegmentJob)
             for name in store.QUEUES
         }
-        self._request = redis.register_script(_REQUEST)
         self._finish = redis.register_script(_FINISH)
         self._retry = redis.register_script(_RETRY)
         self._fail = redis.register_script(_FAIL)
@@ -200,7 +199,8 @@ class Jobs:
         with self.redis.pipeline(transaction=False) as pipe:
             for job_id, job in jobs.items():
                 keys = [store.ticket_key(job_id), store.result_key(job_id), store.OPEN, store.FAILED]
-                self._request(keys, [job_id, time.time(), budget, limit, json.dumps(job.to_json())], client=pipe)
+                # Not by its hash: a registered script in a pipeline costs a round trip to ask whether Redis knows it.
+                pipe.eval(_REQUEST, len(keys), *keys, job_id, time.time(), budget, limit, json.dumps(job.to_json()))
             answers = dict(zip(jobs, map(text, pipe.execute()), strict=True))
         self._enqueue({job_id: job for job_id, job in jobs.items() if answers[job_id] == "enqueue"}, queue)
         if queue == store.INTERACTIVE:
