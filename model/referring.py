@@ -19,7 +19,7 @@ from torch import Tensor
 from model.canvas import draw
 from model.car import Draws, Maps, Outcome, Step
 from model.segmenter import Segmentation, Segmenter, View, thresholds
-from model.vocabulary import Query, check, vocabulary
+from model.vocabulary import Query, check, plain, vocabulary
 
 SMALL = 0.05  # a merged mask of at most this share of the image gives way to the union (released code)
 
@@ -88,11 +88,6 @@ def merged(masks: Sequence[NDArray[np.bool_]], scores: NDArray[np.float32], rule
     agreed = np.asarray(np.tensordot(scores, stacked, axes=1) >= scores.sum() / 2)
     large = scores.any() and agreed.mean() > SMALL
     return agreed if rule == "weighted" and large else np.asarray(stacked.any(axis=0))
-
-
-def plain(sentence: str) -> str:
-    """Write a sentence as the released code reads it: in lower case, without quotes and slashes."""
-    return sentence.lower().replace('"', "").replace("/", "").strip()
 
 
 class OneByOne:

@@ -49,6 +49,11 @@ def fill(template: str, text: str) -> str:
     return template.replace("{}", text)
 
 
+def plain(sentence: str) -> str:
+    """Write a sentence as the released code reads it: in lower case, without quotes and slashes."""
+    return sentence.lower().replace('"', "").replace("/", "").strip()
+
+
 def words(text: str) -> frozenset[str]:
     """Return the words of a text, case-folded and without a plural's ending, for comparison only."""
     return frozenset(_singular(word) for word in _WORD.findall(text.casefold()))

@@ -40,6 +40,63 @@ def test_faithful_preset_with_other_weights_and_settings(scene: str, tmp_path: P
     assert [e["label"] for e in json.loads((tmp_path / "002.json").read_text())["labels"]] == ["cat"]
 
 
+def test_texts_instead_of_labels(scene: str, tmp_path: Path) -> None:
+    """A labels file may say after tabs what to look for; the label itself is only a name."""
+    (tmp_path / "labels.txt").write_text("pet\tcat\tkitten\nsnow\n")
+    arguments = ["--labels-file", str(tmp_path / "labels.txt"), "--stuff", "snow", "--set", "mutual=paper"]
+    assert main(["segment", scene, *arguments, "--out", str(tmp_path)]) == 0
+    assert [e["label"] for e in json.loads((tmp_path / "002.json").read_text())["labels"]] == ["pet"]
+
+
+def test_referring_expressions(scene: str, tmp_path: Path) -> None:
+    sentences = ["--refer", "the cat", "a yellow cat", "--refer", "the pizza"]
+    assert main(["segment", scene, "--out", str(tmp_path), *sentences]) == 0
+    written = json.loads((tmp_path / "002.json").read_text())
+    assert [entry["label"] for entry in written["labels"]] == ["the cat"]
+    with Pillow.open(tmp_path / "002.png") as index:
+        assert (np.asarray(index) == 1).sum() == written["labels"][0]["area"]
+
+
+def test_a_benchmark_s_classes(scene: str, tmp_path: Path) -> None:
+    assert main(["segment", scene, "--classes", "voc", "--out", str(tmp_path)]) == 0
+    assert [e["label"] for e in json.loads((tmp_path / "002.json").read_text())["labels"]] == ["cat"]
+
+
+def test_video(scene: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three frames, the middle one blank: a vote of neighbours finds the cat there too."""
+    folder = tmp_path / "film"
+    folder.mkdir()
+    for name in ("0", "2"):
+        (folder / f"{name}.png").write_bytes(Path(scene).read_bytes())
+    Pillow.new("RGB", (384, 320), "white").save(folder / "1.png")
+    arguments = ["segment", "--video", str(folder), "--labels", "cat"]
+    for smooth, expected in (("0", []), ("1", ["cat"])):
+        assert main([*arguments, "--smooth", smooth, "--out", str(tmp_path / smooth), "--json"]) == 0
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [line["image"] for line in lines] == [f"{folder} {number}" for number in range(3)]
+        assert [entry["label"] for entry in lines[1]["labels"]] == expected
+        assert {path.name for path in (tmp_path / smooth / "film").glob("*.png")} >= {"0.png", "1.png", "2.png"}
+    assert main([*arguments, "--every", "3", "--out", str(tmp_path / "3")]) == 0
+    assert len(list((tmp_path / "3" / "film").glob("*.json"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--labels", "cat"], "Give images, or --video"),
+        (["x.png", "--video", "film", "--labels", "cat"], "Give images, or --video"),
+        (["--video", "nowhere.mp4", "--labels", "cat"], "neither a folder of frames nor a video"),
+        (["--video", "film", "--labels", "cat", "--out", "."], "choose another --out"),
+        (["x.png", "--classes", "lvis"], "no class list 'lvis'"),
+        (["x.png", "--refer", "/"], "has no text"),
+        (["x.png", "--labels", "cat", "--stuff", "sky"], "--stuff names 'sky'"),
+    ],
+)
+def test_wrong_combinations(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["segment", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_an_unreadable_image_is_told_and_the_others_go_on(
     scene: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,3 +160,5 @@ def test_presets(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert "lambda = 0.4" in printed
     assert "prompts = circle,blur" in printed
+    assert main(["presets", "context"]) == 0
+    assert "Paper: 0.2." in capsys.readouterr().out

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from model.pictures import read_image
 from model.presets import preset
-from model.referring import OneByOne, merged, plain, refer
+from model.referring import OneByOne, merged, refer
 from model.segmenter import Segmenter
-from model.vocabulary import Query, VocabularyError
+from model.vocabulary import Query, VocabularyError, plain
 
 A = np.array([[1, 1, 0, 0]], bool)
 B = np.array([[0, 1, 1, 0]], bool)
