@@ -85,8 +85,9 @@ def merged(masks: Sequence[NDArray[np.bool_]], scores: NDArray[np.float32], rule
     stacked = np.stack(masks)
     if rule == "best":
         return np.asarray(stacked[scores.argmax()])
-    agreed = np.asarray(np.tensordot(scores, stacked, axes=1) >= scores.sum() / 2)
-    large = scores.any() and agreed.mean() > SMALL
+    weights = scores.astype(np.float64)
+    agreed = np.asarray(np.tensordot(weights, stacked, axes=1) >= weights.sum() / 2)
+    large = weights.any() and agreed.mean() > SMALL
     return agreed if rule == "weighted" and large else np.asarray(stacked.any(axis=0))
 
 
