@@ -26,7 +26,8 @@ from backend import store
 from backend.predict import Answer, Predictor
 from backend.project import ConfigError
 from backend.settings import Settings, load_settings
-from backend.webhooks import SECRET_HEADER, note_caller, secret_of
+from backend.studio import SECRET_HEADER, secret_of
+from backend.webhooks import note_caller
 
 log = logging.getLogger(__name__)
 

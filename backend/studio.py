@@ -6,6 +6,8 @@ checked against Label Studio 1.23.2 in tests/e2e/test_studio.py.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,6 +20,9 @@ __all__ = ["Studio", "StudioError", "StudioUnavailable"]
 
 PAGE = 100
 """Tasks or projects asked for at once; Label Studio 1.23 allows no more projects than this."""
+
+SECRET_HEADER = "X-CaR-Secret"
+"""What our webhooks carry where the backend asks for a password."""
 
 LONG_TIMEOUT = 120.0
 """Seconds for what Label Studio works on while we wait: imports, bulk predictions, connecting a backend."""
@@ -178,10 +183,14 @@ class Studio:
     ) -> int:
         """Connect an ML backend and return its id; `auth` is the user and password that it asks for.
 
-        Label Studio 1.23 makes a webhook to `url`/webhook on its own, for all events but without the password.
+        Label Studio 1.23 makes a webhook to `url`/webhook on its own, for all events but without the password: our
+        secret is added there.
         """
         body = {"project": project, "url": url, "title": title, **_basic(auth), **fields}
-        return int(_object(self.session.send("POST", "/api/ml/", json=body, timeout=LONG_TIMEOUT))["id"])
+        created = _object(self.session.send("POST", "/api/ml/", json=body, timeout=LONG_TIMEOUT))
+        if auth is not None:
+            self.protect_webhook(project, url, auth)
+        return int(created["id"])
 
     def move_backend(self, project: int, backend_id: int, url: str, auth: tuple[str, str] | None = None) -> None:
         """Point a connected ML backend and its webhook to another address."""
@@ -197,12 +206,14 @@ class Studio:
         if all(webhook["url"] != new for webhook in self.webhooks(project)):
             body = {"project": project, "url": new, "send_payload": True, "send_for_all_actions": True}
             self.session.send("POST", "/api/webhooks/", json=body)
+        if auth is not None:
+            self.protect_webhook(project, url, auth)
 
-    def protect_webhook(self, project: int, url: str, headers: Mapping[str, str]) -> bool:
-        """Have the project's webhook to the backend at `url` send these headers too; False when there is none."""
+    def protect_webhook(self, project: int, url: str, auth: tuple[str, str]) -> bool:
+        """Have the project's webhook to the backend at `url` send our secret too; False when there is no webhook."""
         ours = [one for one in self.webhooks(project) if one["url"] == _webhook_url(url)]
         for webhook in ours:
-            merged = {**(webhook.get("headers") or {}), **headers}
+            merged = {**(webhook.get("headers") or {}), SECRET_HEADER: secret_of(auth)}
             if merged != webhook.get("headers"):
                 self.session.send("PATCH", f"/api/webhooks/{webhook['id']}/", json={"headers": merged})
         return bool(ours)
@@ -225,6 +236,11 @@ class Studio:
             return False
         self.session.decoded(answer)
         return True
+
+
+def secret_of(auth: tuple[str, str]) -> str:
+    """What our webhooks carry instead of the password: known to whoever has that, and telling nothing about it."""
+    return hmac.new(auth[1].encode(), f"webhook of {auth[0]}".encode(), hashlib.sha256).hexdigest()
 
 
 def _basic(auth: tuple[str, str] | None) -> dict[str, str]:

@@ -10,8 +10,8 @@ from backend import store
 from backend.app import create_app
 from backend.predict import Predictor
 from backend.settings import Settings
-from backend.studio import StudioUnavailable
-from backend.webhooks import SECRET_HEADER, Webhooks, note_caller, secret_of
+from backend.studio import SECRET_HEADER, StudioUnavailable, secret_of
+from backend.webhooks import Webhooks, note_caller
 from tests.backend.conftest import CONFIG, task
 
 
@@ -69,12 +69,12 @@ class StudioWithWebhooks:
         self.webhooks = webhooks
         self.down = False
 
-    def protect_webhook(self, project: int, url: str, headers: dict[str, str]) -> bool:
+    def protect_webhook(self, project: int, url: str, auth: tuple[str, str]) -> bool:
         if self.down:
             raise StudioUnavailable("restarting")
         found = self.webhooks.get(f"{project} {url}")
         if found is not None:
-            found.update(headers)
+            found[SECRET_HEADER] = secret_of(auth)
         return found is not None
 
 
