@@ -1,7 +1,7 @@
 """A data set in a folder: `images/`, `masks/STEM.png`, `classes.txt`, and maybe `queries/STEM.txt`."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from model.benchmarks.calibration import Finding, calibration_error, reliability
 from model.benchmarks.metrics import confusion, quality
 from model.pictures import index_map, read_image
-from model.segmenter import Segmenter
-from model.vocabulary import vocabulary
+from model.segmenter import Segmentation, Segmenter
+from model.vocabulary import Query, vocabulary
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -62,41 +63,62 @@ def samples(root: Path) -> Iterator[Sample]:
         yield Sample(image, mask, queries)
 
 
-def evaluate(segmenter: Segmenter, root: Path, limit: int | None = None, protocol: str = "default") -> dict[str, Any]:
+def evaluate(
+    segmenter: Segmenter,
+    root: Path,
+    limit: int | None = None,
+    protocol: str = "default",
+    queries: Iterable[Query] = (),
+) -> dict[str, Any]:
     """Segment a folder's images and compare: the figures that `python -m model evaluate` writes as JSON.
 
-    precision and recall are those of the labels found per image; the rest is counted in pixels.
+    queries: what to look for where a label stands for other texts, or for stuff; other labels stand for themselves.
+    precision and recall are those of the labels found per image, whose scores `reliability` compares with how many are
+    right; the rest is counted in pixels.
     """
     names = classes(root)
+    known = {query.label: query for query in (*vocabulary(names), *queries)}
     place = {name: i + 1 for i, name in enumerate(names)}
     matrix = np.zeros((len(names) + 1,) * 2, np.int64)
-    right = found = present = images = 0
+    present = images = 0
+    findings: list[Finding] = []
     started = perf_counter()
     for sample in list(samples(root))[:limit]:
-        result = segmenter.segment(read_image(sample.image), vocabulary(sample.queries))
+        result = segmenter.segment(read_image(sample.image), [known[label] for label in sample.queries])
         truth, ignore = sample.truth()
         prediction = index_map(result, names)
         if truth.shape != prediction.shape:
             raise DatasetError(f"{sample.mask} is {truth.shape}, its image {prediction.shape} (height, width).")
         matrix += confusion(truth, prediction, len(matrix), ignore)
-        there = {name for name in sample.queries if (truth == place[name]).any()}
-        right, found, present = (
-            right + len(there & set(result.labels)),
-            found + len(result.labels),
-            present + len(there),
-        )
+        present += sum(bool((truth == place[name]).any()) for name in sample.queries)
+        findings += _findings(result, truth, ignore, place)
         images += 1
     figures = quality(matrix, protocol)
+    right = sum(finding.present for finding in findings)
+    table = reliability(findings)
     titles = ("background", *names)
     return {
         "miou": figures.miou,
         "miou_with_background": figures.miou_with_background,
-        "precision": right / max(1, found),
+        "precision": right / max(1, len(findings)),
         "recall": right / max(1, present),
+        "calibration_error": calibration_error(table),
+        "reliability": [asdict(row) for row in table],
         "per_class": {titles[c]: iou for c, iou in figures.per_class.items()},
         "images": images,
         "seconds": perf_counter() - started,
     }
+
+
+def _findings(
+    result: Segmentation, truth: NDArray[np.integer], ignore: int, place: Mapping[str, int]
+) -> Iterator[Finding]:
+    """Compare each label found with the ground truth, where that is known."""
+    known = truth != ignore
+    for label, score, mask in zip(result.labels, result.scores.tolist(), result.masks, strict=True):
+        there = truth == place[label]
+        union = (mask & known) | there
+        yield Finding(score, bool(there.any()), float((mask & there).sum() / max(1, union.sum())))
 
 
 def _lines(path: Path) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from PIL import Image as Pillow
 
 from model.benchmarks import folder
 from model.segmenter import Segmenter
+from model.vocabulary import Query
 
 
 @pytest.fixture
@@ -83,3 +84,14 @@ def test_evaluate(dataset: Path, segmenter_of: Callable[..., Segmenter]) -> None
         np.mean([iou for label, iou in figures["per_class"].items() if label != "background"])
     )
     assert folder.evaluate(segmenter_of(), dataset, limit=1)["images"] == 1
+
+
+def test_labels_may_stand_for_other_texts(dataset: Path, segmenter_of: Callable[..., Segmenter]) -> None:
+    """A label that is searched by a text that fits nothing is not found; the scores of what is found are compared."""
+    usual = folder.evaluate(segmenter_of(), dataset)
+    found = max((iou, label) for label, iou in usual["per_class"].items() if label != "background")[1]
+    other = folder.evaluate(segmenter_of(), dataset, queries=[Query(found, ("qqq xyz",))])
+    assert usual["per_class"][found] > 0.5
+    assert other["per_class"][found] == 0
+    assert 0 <= usual["calibration_error"] <= 1
+    assert {row["low"] for row in usual["reliability"]} <= {i / 10 for i in range(10)}

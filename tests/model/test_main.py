@@ -146,7 +146,11 @@ def test_evaluate(studio: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--root", "nowhere"], "classes.txt is missing"), (["--root", ".", "--limit", "0"], "--limit needs a number")],
+    [
+        (["--root", "nowhere"], "classes.txt is missing"),
+        (["--root", ".", "--limit", "0"], "--limit needs a number"),
+        (["--root", ".", "--classes", "lvis"], "no class list 'lvis'"),
+    ],
 )
 def test_evaluate_wrong_arguments(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "folder", *arguments]) == 2
