@@ -1,4 +1,4 @@
-"""One frozen CLIP, opened where CaR needs it: attention maps, the gradient of its last block, cached texts.
+"""One frozen CLIP, opened where CaR needs it: attention maps, the last block, cached texts.
 
 Images go in as float tensors [B, 3, H, W], already scaled by the model's mean and deviation; sides are multiples of the
 patch. Tokens are [B, 1 + n, D]: the class token first, then n = h * w patches, row by row.
@@ -13,9 +13,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from open_clip.transformer import VisionTransformer
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor
 
+from model.gradient import LastBlock
+from model.precision import dtype_of
 from model.weights import Clip, WeightsError
 
 BATCH = 16  # images per pass
@@ -26,24 +28,28 @@ ATTENTION_LAYERS = 8  # CLIP-ES averages the attention of the last eight blocks
 class Trunk:
     """One image before the last block, and all that its blocks attended to.
 
-    tokens: [1 + n, D], the input of the last block. attention: [1 + n, 1 + n], rows attend to columns, averaged over
-    heads and the last eight blocks, the last included. grid: (rows, columns), rows * columns = n.
+    tokens: [1 + n, D], the input of the last block. last: that block, run in float32. attention: [1 + n, 1 + n], rows
+    attend to columns, averaged over heads and the last eight blocks, the last included. grid: (rows, columns), rows *
+    columns = n.
     """
 
     tokens: Tensor
+    last: LastBlock
     attention: Tensor
     grid: tuple[int, int]
 
 
 class Encoder:
-    """Wraps one CLIP. Texts are encoded once per process and text; nothing here depends on the image seen before."""
+    """Wraps one CLIP. Texts are encoded once per process and text; nothing here depends on the image seen before.
 
-    def __init__(self, clip: Clip, device: torch.device, positions: str = "exact") -> None:
+    With a `precision` below float32 the vision tower's attention and linear layers compute in it, all but the last
+    block's; norms, sums and texts stay in float32.
+    """
+
+    def __init__(self, clip: Clip, device: torch.device, positions: str = "exact", precision: str = "float32") -> None:
         model = clip.model.to(device).eval().requires_grad_(False)
         visual = model.visual
-        plain = isinstance(visual, VisionTransformer) and visual.attn_pool is None and visual.pool_type == "tok"
-        if not plain or visual.final_ln_after_pool or getattr(model, "logit_bias", None) is not None:
-            raise WeightsError("CaR needs a CLIP with a plain vision transformer and a class token.")
+        _check(model)
         self.device = device
         self.patch = int(visual.patch_size[0])
         self.image_size = int(visual.image_size[0])
@@ -53,6 +59,10 @@ class Encoder:
         self._model: Any = model
         self._visual: Any = visual
         self._blocks: list[Any] = list(visual.transformer.resblocks)
+        self._dtype = dtype_of(precision, device)
+        for block in self._blocks[:-1]:
+            block.attn.to(self._dtype)
+            block.mlp.to(self._dtype)
         self._tokenize = clip.tokenize
         self._mean = torch.tensor(clip.mean, device=device).view(3, 1, 1)
         self._std = torch.tensor(clip.std, device=device).view(3, 1, 1)
@@ -88,45 +98,37 @@ class Encoder:
         batch = torch.from_numpy(np.stack(list(images))).to(self.device).permute(0, 3, 1, 2)
         return (batch.float() / 255 - self._mean) / self._std
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def trunk(self, pixels: Tensor) -> Trunk:
-        """Run one image [1, 3, H, W] through all blocks but the last, whose attention alone is added."""
+        """Run one image [1, 3, H, W] through all blocks; the last eight tell what they attend to."""
         x, grid = self._embed(pixels)
         first = len(self._blocks) - ATTENTION_LAYERS
         maps = []
-        for number, block in enumerate(self._blocks[:-1]):
-            if number < first:
-                x = block(x)
-            else:
-                mixed, weights = attend(block, block.ln_1(x))
-                x = _finish(block, x, mixed)
-                maps.append(weights.mean(dim=1))
-        maps.append(attend(self._blocks[-1], self._blocks[-1].ln_1(x))[1].mean(dim=1))
-        return Trunk(x[0], torch.stack(maps).mean(dim=0)[0], grid)
+        with self._lower():
+            for number, block in enumerate(self._blocks[:-1]):
+                if number < first:
+                    x = block(x)
+                else:
+                    mixed, weights = attend(block, block.ln_1(x))
+                    x = x + block.ls_1(mixed)
+                    x = x + block.ls_2(block.mlp(block.ln_2(x)))
+                    maps.append(weights[0].mean(dim=0, dtype=torch.float32))
+        last = LastBlock(self._blocks[-1], self._visual.ln_post, self._visual.proj, x[0].float())
+        attention = torch.stack([*maps, last.attention.mean(dim=0)]).mean(dim=0)
+        return Trunk(x[0].float(), last, attention, grid)
 
-    def last_input(self, tokens: Tensor) -> Tensor:
-        """Return what the last block attends with: its first layer norm of tokens [1 + n, D]."""
-        normed: Tensor = self._blocks[-1].ln_1(tokens)
-        return normed
-
-    def finish(self, tokens: Tensor, normed: Tensor) -> Tensor:
-        """Run the last block and return the normalised image feature [E]: the mean of the patches, as in CLIP-ES.
-
-        `normed` is `last_input(tokens)`, given apart so that a gradient can be taken there: through attention only.
-        """
-        block = self._blocks[-1]
-        x = _finish(block, tokens[None], attend(block, normed[None])[0])
-        pooled = self._visual.ln_post(x)[0, 1:].mean(dim=0)
-        return F.normalize(pooled @ self._visual.proj, dim=-1)
-
-    @torch.no_grad()
+    @torch.inference_mode()
     def images(self, pixels: Tensor, drop_last_block: bool = False) -> Tensor:
         """Return the L2-normalised class embeddings [B, E] of images [B, 3, H, W]."""
         self.images_seen += len(pixels)
         x, _ = self._embed(pixels)
-        for block in self._blocks[:-1] if drop_last_block else self._blocks:
-            x = block(x)
-        return F.normalize(self._visual.ln_post(x[:, 0]) @ self._visual.proj, dim=-1)
+        with self._lower():
+            for block in self._blocks[:-1] if drop_last_block else self._blocks:
+                x = block(x)
+        return F.normalize(self._visual.ln_post(x[:, 0].float()) @ self._visual.proj, dim=-1)
+
+    def _lower(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32, cache_enabled=False)
 
     def _embed(self, pixels: Tensor) -> tuple[Tensor, tuple[int, int]]:
         visual = self._visual
@@ -164,7 +166,22 @@ def attend(block: Any, normed: Tensor) -> tuple[Tensor, Tensor]:
     return layer.out_proj(mixed), weights
 
 
-def _finish(block: Any, x: Tensor, mixed: Tensor) -> Tensor:
-    x = x + block.ls_1(mixed)
-    out: Tensor = x + block.ls_2(block.mlp(block.ln_2(x)))
-    return out
+def _check(model: Any) -> None:
+    """Refuse models whose parts are not where CaR looks for them."""
+    visual = model.visual
+    if getattr(model, "logit_bias", None) is not None:
+        raise WeightsError(
+            "This is a SigLIP: it scores each text by a sigmoid of its own, whereas in CaR texts compete in a softmax; "
+            "its thresholds would mean nothing. Choose a CLIP trained with a softmax."
+        )
+    plain = isinstance(visual, VisionTransformer) and visual.attn_pool is None and visual.pool_type == "tok"
+    if not plain or visual.final_ln_after_pool or visual.proj is None:
+        raise WeightsError("CaR needs a CLIP with a plain vision transformer and a class token.")
+    if not all(type(block) is ResidualAttentionBlock for block in visual.transformer.resblocks):
+        raise WeightsError(
+            "CaR needs a vision transformer of plain attention blocks; this one has variants of its own."
+        )
+    if not hasattr(model, "token_embedding"):
+        raise WeightsError(
+            "CaR needs a CLIP with a text tower of its own kind; this one's is another (CustomTextCLIP)."
+        )

@@ -22,43 +22,40 @@ class Sensitivity:
     """How one image's similarity to a text answers to the channels of the last block's input: d -> J d.
 
     The similarity to a text t is linear in t, hence so is its gradient, averaged over the patches. J is therefore known
-    wherever it has been asked: directions are kept orthonormal, and only what is new of a direction costs a backward
-    pass. A later pass of the recurrence, over fewer queries, costs one.
+    wherever it has been asked: directions are kept orthonormal, and only what is new of a direction costs a gradient.
+    A later pass of the recurrence, over fewer queries, costs one; a thousand texts cost as many as a text is wide. The
+    bookkeeping is in float64 on the CPU: small, and one trip to the device for all texts of a pass.
     """
 
     def __init__(self, encoder: Encoder, trunk: Trunk) -> None:
-        self._normed = encoder.last_input(trunk.tokens).detach().requires_grad_()
-        with torch.enable_grad():
-            self._feature = encoder.finish(trunk.tokens, self._normed)
+        self._last = trunk.last
         self._scale = encoder.scale
-        self._known = torch.zeros(0, len(self._feature), dtype=torch.float64, device=encoder.device)
-        self._answers = torch.zeros(0, self._normed.shape[1], dtype=torch.float64, device=encoder.device)
+        self._known = torch.zeros(0, len(trunk.last.feature), dtype=torch.float64)
+        self._answers = torch.zeros(0, trunk.last.input.shape[1], dtype=torch.float64)
 
     @property
     def activation(self) -> Tensor:
         """The patches of the last block's input, layer norm applied: [n, D]."""
-        return self._normed.detach()[1:]
+        tokens: Tensor = self._last.input[1:]
+        return tokens
 
     def logits(self, texts: Tensor) -> Tensor:
         """Return the scaled similarities [T] of the image to texts [T, E]."""
-        return self._scale * (self._feature.detach() @ texts.T)
+        return self._scale * (self._last.feature @ texts.T)
 
     def __call__(self, directions: Tensor) -> Tensor:
         """Return the patch-averaged gradients [R, D] of the similarities to directions [R, E] (float64)."""
-        rows = [self._answer(direction) for direction in directions]
-        return torch.stack(rows) if rows else self._answers[:0]
-
-    def _answer(self, direction: Tensor) -> Tensor:
-        rest = direction - self._known.T @ (self._known @ direction)
-        rest = rest - self._known.T @ (self._known @ rest)  # twice is enough for orthogonality in floating point
-        if rest.norm() > 1e-9 * direction.norm():
-            self._learn(rest / rest.norm())
-        return (self._known @ direction) @ self._answers
-
-    def _learn(self, unit: Tensor) -> None:
-        (gradient,) = torch.autograd.grad(self._feature, self._normed, unit.float() * self._scale, retain_graph=True)
-        self._known = torch.cat([self._known, unit[None]])
-        self._answers = torch.cat([self._answers, gradient[1:].mean(dim=0)[None].double()])
+        wanted = directions.cpu()
+        learnt = len(self._known)
+        for direction in wanted:
+            rest = direction - self._known.T @ (self._known @ direction)
+            rest = rest - self._known.T @ (self._known @ rest)  # twice is enough for orthogonality in floating point
+            if rest.norm() > 1e-9 * direction.norm():
+                self._known = torch.cat([self._known, (rest / rest.norm())[None]])
+        new = self._known[learnt:].to(self._last.input)
+        if len(new):
+            self._answers = torch.cat([self._answers, self._last.gradients(new * self._scale).double().cpu()])
+        return ((wanted @ self._known.T) @ self._answers).to(directions.device)
 
 
 def grad_cam(sensitivity: Sensitivity, texts: Tensor, background: Tensor, wanted: Sequence[int]) -> Tensor:
@@ -69,8 +66,10 @@ def grad_cam(sensitivity: Sensitivity, texts: Tensor, background: Tensor, wanted
     rivals = torch.cat([texts, background]).double()
     chances = sensitivity.logits(rivals.float()).double().softmax(dim=0)
     own, chance = rivals[list(wanted)], chances[list(wanted)]
-    # p' = p (t - sum p_j t_j), written as a sum of differences: exact even where one text takes it all
-    directions = chance[:, None] * torch.stack([chances @ (text - rivals) for text in own])
+    # p' = p (t - sum p_j t_j), written with the others alone: exact even where one text takes it all
+    others = chances.repeat(len(wanted), 1)
+    others[range(len(wanted)), list(wanted)] = 0
+    directions = chance[:, None] * (others.sum(dim=1, keepdim=True) * own - others @ rivals)
     weights = sensitivity(directions).float()
     return _stretch((weights @ sensitivity.activation.T).relu())
 

@@ -62,9 +62,11 @@ class Segmenter:
         self.preset = preset
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         proposals, classifier = load(preset, weights)
-        self._proposals = Encoder(proposals, self.device, preset.positions)
+        self._proposals = Encoder(proposals, self.device, preset.positions, preset.precision)
         same = classifier is proposals
-        self._classifier = self._proposals if same else Encoder(classifier, self.device, preset.positions)
+        self._classifier = (
+            self._proposals if same else Encoder(classifier, self.device, preset.positions, preset.precision)
+        )
 
     def segment(
         self,

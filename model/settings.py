@@ -106,6 +106,11 @@ class Preset:
         *("crop", "letterbox", "squash", "object"),
     )
     object_margin: float = _setting(0.5, "Surroundings that `object` shows, in shares of the mask's longer side.")
+    precision: str = _setting(
+        "float32",
+        "What the vision towers compute in; auto: bfloat16 where the hardware multiplies it natively, else float32.",
+        *("float32", "bfloat16", "float16", "auto"),
+    )
     positions: str = _setting("half", "half: position embeddings are rounded to float16, as released.", "half", "exact")
     empty_map: str = _setting(
         "whole", "whole: for an all but empty map the unprompted image is scored; drop: 0.", "whole", "drop"

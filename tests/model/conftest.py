@@ -21,14 +21,15 @@ def one_thread() -> None:
 @pytest.fixture(scope="session")
 def segmenter_of() -> Callable[..., Segmenter]:
     """Return a segmenter on the demo CLIP for a preset with some settings changed; weights are loaded once."""
-    loaded: dict[str, Segmenter] = {}
+    loaded: dict[tuple[str, str], Segmenter] = {}
 
     def get(name: str = "demo", overrides: Mapping[str, str] = {}) -> Segmenter:
         wanted: Preset = preset(name, overrides)
-        if wanted.positions not in loaded:
-            loaded[wanted.positions] = Segmenter(replace(wanted, weights="demo"), "cpu")
-        loaded[wanted.positions].preset = wanted
-        return loaded[wanted.positions]
+        numbers = (wanted.positions, wanted.precision)
+        if numbers not in loaded:
+            loaded[numbers] = Segmenter(replace(wanted, weights="demo"), "cpu")
+        loaded[numbers].preset = wanted
+        return loaded[numbers]
 
     return get
 

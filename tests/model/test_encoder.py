@@ -64,7 +64,7 @@ def test_the_last_block_is_the_models_own(encoder: Encoder, reference: open_clip
     with torch.no_grad():
         tokens = reference.visual.transformer(reference.visual._embeds(pixels))
         expected = F.normalize(reference.visual.ln_post(tokens)[0, 1:].mean(dim=0) @ reference.visual.proj, dim=-1)
-        got = encoder.finish(trunk.tokens, encoder.last_input(trunk.tokens))
+        got = trunk.last.feature
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
 
 
@@ -74,9 +74,27 @@ def test_pixels_are_scaled_by_mean_and_deviation(encoder: Encoder) -> None:
     torch.testing.assert_close(pixels[0, :, 0, 0], torch.tensor([-1.7923, -1.7521, -1.4802]), atol=1e-3, rtol=0)
 
 
-def test_other_vision_towers_are_refused() -> None:
-    with torch.random.fork_rng():
-        resnet = open_clip.create_model("RN50", load_weights=False)
-    clip = weights.Clip(resnet, lambda texts: torch.zeros(1), (0.0,) * 3, (1.0,) * 3)
-    with pytest.raises(weights.WeightsError, match="plain vision transformer"):
-        Encoder(clip, torch.device("cpu"))
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("RN50", "plain vision transformer"),
+        ("ViT-B-32-SigLIP2-256", "This is a SigLIP"),
+        ("coca_ViT-B-32", "plain vision transformer"),
+    ],
+)
+def test_other_models_are_refused(name: str, message: str) -> None:
+    with torch.device("meta"):
+        model = open_clip.create_model(name, load_weights=False, device="meta")
+    clip = weights.Clip(model, lambda texts: torch.zeros(1), (0.0,) * 3, (1.0,) * 3)
+    with pytest.raises(weights.WeightsError, match=message):
+        Encoder(clip, torch.device("meta"))
+
+
+@pytest.mark.parametrize(("precision", "least"), [("bfloat16", 0.998), ("float16", 0.9998), ("float32", 1 - 1e-6)])
+def test_lower_precision_moves_features_little(encoder: Encoder, precision: str, least: float) -> None:
+    other = Encoder(weights.from_folder(DEMO), torch.device("cpu"), precision=precision)
+    pixels = encoder.pixels(np.random.default_rng(0).integers(0, 255, (2, 256, 256, 3)).astype(np.uint8))
+    assert other.images(pixels).dtype == torch.float32
+    assert (other.images(pixels) * encoder.images(pixels)).sum(dim=-1).min() >= least
+    torch.testing.assert_close(other.texts(["a cat"]), encoder.texts(["a cat"]))
+    assert (other.trunk(pixels[:1]).last.feature @ encoder.trunk(pixels[:1]).last.feature) >= least

@@ -3,8 +3,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
-from model.encoder import Encoder, Trunk
+from model.encoder import Encoder, Trunk, attend
 from model.pictures import read_image
 from model.proposals import Proposer, Sensitivity, affinity, box_mask, grad_cam, spread
 from model.segmenter import Segmenter
@@ -32,9 +33,13 @@ def trunk(encoder: Encoder, pixels: torch.Tensor) -> Trunk:
 
 def straightforward(encoder: Encoder, trunk: Trunk, texts: torch.Tensor, wanted: int) -> torch.Tensor:
     """Grad-CAM as its definition says: one backward pass from the softmax probability of one text."""
-    normed = encoder.last_input(trunk.tokens).detach().requires_grad_()
-    logits = encoder.scale * encoder.finish(trunk.tokens, normed) @ texts.T
-    (gradient,) = torch.autograd.grad(logits.softmax(dim=0)[wanted], normed)
+    block, visual = encoder._blocks[-1], encoder._visual
+    tokens = trunk.tokens.clone()
+    normed = block.ln_1(tokens).requires_grad_()
+    x = tokens + attend(block, normed[None])[0][0]
+    x = x + block.mlp(block.ln_2(x))
+    feature = F.normalize(visual.ln_post(x)[1:].mean(dim=0) @ visual.proj, dim=-1)
+    (gradient,) = torch.autograd.grad((encoder.scale * feature @ texts.T).softmax(dim=0)[wanted], normed)
     cam = (normed.detach()[1:] @ gradient[1:].mean(dim=0)).relu()
     cam = cam - cam.min()
     return cam / cam.max()
