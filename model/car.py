@@ -5,7 +5,7 @@ frozen CLIP is the cell, the list of queries its hidden state. Two stages do the
 each query, the classifier says how well the image, prompted with that map, fits the query.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
@@ -20,6 +20,12 @@ from model.prompts import Mask
 from model.sizes import enlarge
 
 Maps = NDArray[np.float32]
+Progress = Callable[[str, int, int], None]
+SLICE = 64  # maps that are masks of the image's size at once: a thousand labels must fit into memory
+
+
+def silent(stage: str, done: int, of: int) -> None:
+    """Tell nobody: what hears of the progress if nothing else does."""
 
 
 class Draws(Protocol):
@@ -27,6 +33,9 @@ class Draws(Protocol):
 
     def presence(self, texts: Tensor, background: Tensor) -> NDArray[np.float64]:
         """Return each text's probability for the image as a whole, among texts and background."""
+
+    def tags(self, texts: Tensor, background: Tensor) -> NDArray[np.float32]:
+        """Return each text's probability for the patch that fits it best, among texts and background."""
 
     def propose(self, texts: Tensor, background: Tensor, wanted: Sequence[int]) -> Maps:
         """Return soft maps [wanted, h, w] in 0..1."""
@@ -74,12 +83,19 @@ class Outcome:
 
 
 def clip_as_rnn(
-    proposer: Draws, classifier: Scores, texts: Texts, size: tuple[int, int], preset: Preset, theta: NDArray[np.float32]
+    proposer: Draws,
+    classifier: Scores,
+    texts: Texts,
+    size: tuple[int, int],
+    preset: Preset,
+    theta: NDArray[np.float32],
+    progress: Progress = silent,
 ) -> Outcome:
     """Draw, score, drop, and again until nothing is dropped.
 
-    With `presence`, queries that the image as a whole does not answer to are not drawn at all and score 0. `size` is
-    the image's (height, width); theta is [N].
+    With `presence`, queries that the image as a whole does not answer to are not drawn at all and score 0. With `tags`,
+    those that no single patch answers to are not drawn in the first pass, but compete. `size` is the image's (height,
+    width); theta is [N]. `progress` hears a stage, how many labels are done in this pass, and of how many.
     """
     alive = list(range(len(texts.bank)))
     scores = np.zeros(len(alive), np.float32)
@@ -89,19 +105,25 @@ def clip_as_rnn(
     passes: list[tuple[tuple[int, ...], tuple[float, ...]]] = []
     seconds = {"proposals": 0.0, "classifier": 0.0}
     while alive:
-        started = perf_counter()
         queries = (texts.later if passes else texts.first)[alive]
-        rows = range(len(alive))
-        maps = proposer.propose(queries, texts.background, rows)
-        drawn = perf_counter()
-        fits = score_maps(classifier, maps, torch.cat([texts.bank[alive], texts.rivals]), size, preset)
-        scores[alive] = fits
-        kept = list(rows) if filtered_enough(preset, len(passes)) else survivors(fits, theta[alive], preset.keep_best)
+        bank = torch.cat([texts.bank[alive], texts.rivals])
+        fits = np.full(len(alive), -np.inf, np.float32)
+        for rows in candidates(proposer, queries, texts.background, len(passes), preset):
+            started = perf_counter()
+            maps = proposer.propose(queries, texts.background, rows) if rows else maps[:0]
+            progress("maps", len(rows), len(rows))
+            drawn = perf_counter()
+            fits[rows] = score_maps(classifier, maps, bank, rows, size, preset, progress)
+            seconds["proposals"] += drawn - started
+            seconds["classifier"] += perf_counter() - drawn
+            if preset.keep_best == "no" or (fits > theta[alive]).any():
+                break
+        scores[alive] = fits.clip(min=0)
+        enough = filtered_enough(preset, len(passes))
+        kept = list(range(len(alive))) if enough else survivors(fits, theta[alive], preset.keep_best)
         settled = len(kept) == len(alive) and (bool(passes) or preset.first_template == preset.later_template)
         alive = [alive[row] for row in kept]
         passes.append((tuple(alive), tuple(float(fits[row]) for row in kept)))
-        seconds["proposals"] += drawn - started
-        seconds["classifier"] += perf_counter() - drawn
         if settled or preset.recurrence == "none":
             break
     return Outcome(tuple(alive), maps[: len(alive)], scores, tuple(passes), seconds)
@@ -118,18 +140,39 @@ def survivors(scores: NDArray[np.float32], theta: NDArray[np.float32], keep_best
     return kept or ([int(scores.argmax())] if keep_best == "yes" else [])
 
 
+def candidates(proposer: Draws, queries: Tensor, background: Tensor, passes: int, preset: Preset) -> list[list[int]]:
+    """Return the rows to draw, and, should none of them survive where one must, those to draw then.
+
+    All, unless `tags` leaves rows out: exact if it leaves out no row that would survive, since their texts compete on.
+    """
+    everyone = list(range(len(queries)))
+    if preset.tags == 0 or passes or preset.recurrence == "none":
+        return [everyone]
+    hopeful = np.flatnonzero(proposer.tags(queries, background) > preset.tags).tolist()
+    return [hopeful, everyone] if preset.keep_best == "yes" else [hopeful]
+
+
 def score_maps(
-    classifier: Scores, maps: Maps, bank: Tensor, size: tuple[int, int], preset: Preset
+    classifier: Scores,
+    maps: Maps,
+    bank: Tensor,
+    rows: Sequence[int],
+    size: tuple[int, int],
+    preset: Preset,
+    progress: Progress = silent,
 ) -> NDArray[np.float32]:
-    """Return the score [R] of each map's own text, row i of the bank for map i.
+    """Return the score [R] of each map's own text, `bank[rows[i]]` for map i.
 
     An all but empty map has no mask to look at: it scores 0, or as the unprompted image (`empty_map`).
     """
-    masks = [mask_of(soft, size, preset) for soft in maps]
-    looked = [row for row, mask in enumerate(masks) if mask is not None or preset.empty_map == "whole"]
-    scores = np.zeros(len(masks), np.float32)
-    if looked:
-        scores[looked] = classifier.score([masks[row] for row in looked], bank, looked)
+    scores = np.zeros(len(maps), np.float32)
+    for start in range(0, len(maps), SLICE):
+        masks = [mask_of(soft, size, preset) for soft in maps[start : start + SLICE]]
+        looked = [row for row, mask in enumerate(masks) if mask is not None or preset.empty_map == "whole"]
+        if looked:
+            own = [rows[start + row] for row in looked]
+            scores[[start + row for row in looked]] = classifier.score([masks[row] for row in looked], bank, own)
+        progress("scores", min(start + SLICE, len(maps)), len(maps))
     return scores
 
 

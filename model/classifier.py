@@ -80,12 +80,19 @@ class Classifier:
         """Return the embeddings [R, E] of the image prompted with each mask, or unprompted where the mask is None."""
         keys = [hashlib.blake2b(b"" if mask is None else np.packbits(mask).tobytes()).digest() for mask in masks]
         new = {key: mask for key, mask in zip(keys, masks, strict=True) if key not in self._seen}
-        size = self._encoder.batch
-        for start in range(0, len(new), size):
-            batch = dict(list(new.items())[start : start + size])
-            views = [self._view(mask) for mask in batch.values()]
-            drop = self._preset.classifier_last_block == "drop"
-            self._seen.update(zip(batch, self._encoder.images(self._encoder.pixels(views), drop), strict=True))
+        waiting = list(new)
+        while waiting:
+            batch = waiting[: self._encoder.batch]
+            views = self._encoder.pixels([self._view(new[key]) for key in batch])
+            try:
+                features = self._encoder.images(views, self._preset.classifier_last_block == "drop")
+            except torch.cuda.OutOfMemoryError:
+                if self._encoder.batch == 1:
+                    raise
+                self._encoder.batch //= 2  # for good: other images would not fit either
+                continue
+            self._seen.update(zip(batch, features, strict=True))
+            waiting = waiting[len(batch) :]
         return torch.stack([self._seen[key] for key in keys])
 
     def score(self, masks: Sequence[Mask | None], bank: Tensor, wanted: Sequence[int]) -> NDArray[np.float32]:

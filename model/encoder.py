@@ -20,7 +20,7 @@ from model.gradient import LastBlock
 from model.precision import dtype_of
 from model.weights import Clip, WeightsError
 
-BATCH = 16  # images per pass
+BATCH = {"cpu": 16, "cuda": 64}  # images per pass, at most
 ATTENTION_LAYERS = 8  # CLIP-ES averages the attention of the last eight blocks
 
 
@@ -54,7 +54,7 @@ class Encoder:
         self.patch = int(visual.patch_size[0])
         self.image_size = int(visual.image_size[0])
         self.scale = float(model.logit_scale.exp())
-        self.batch = BATCH
+        self.batch = BATCH.get(device.type, 16)
         self.images_seen = 0
         self._model: Any = model
         self._visual: Any = visual

@@ -26,6 +26,7 @@ class LastBlock:
 
     def __init__(self, block: Any, norm: Any, projection: Tensor, tokens: Tensor) -> None:
         """Run `block` on tokens [L, D], then `norm` and `projection` [D, E] on the mean of the patches."""
+        self._tokens = tokens
         layer = block.attn
         self._block, self._norm, self._projection, self._layer = block, norm, projection, layer
         self.input = block.ln_1(tokens)
@@ -36,7 +37,7 @@ class LastBlock:
         mixed = self.attention @ self._v
         # Softmax does not care for what all values have in common: without it, less cancels in the gradient.
         common = self._v.mean(dim=1, keepdim=True)
-        self._own, self._v = (mixed - common)[:, 1:], self._v - common
+        self._values, self._own, self._v = self._v, (mixed - common)[:, 1:], self._v - common
         out = layer.out_proj(mixed.transpose(0, 1).reshape(self.input.shape))
         x = (tokens + block.ls_1(out))[1:]
         self._first = _Normed(x, block.ln_2)
@@ -47,6 +48,16 @@ class LastBlock:
         self._pooled = self._second.output.mean(dim=0) @ projection
         self.feature: Tensor = F.normalize(self._pooled, dim=-1)
         self._unit_back = (self._second.unit * _gamma(block.ls_2)) @ block.mlp.c_proj.weight
+
+    @property
+    @torch.inference_mode()
+    def patches(self) -> Tensor:
+        """What each patch says for itself: normalised features [n, E] when patches attend to themselves alone."""
+        block = self._block
+        out = self._layer.out_proj(self._values.transpose(0, 1).reshape(self.input.shape))
+        x = (self._tokens + block.ls_1(out))[1:]
+        x = x + block.ls_2(block.mlp(block.ln_2(x)))
+        return F.normalize(self._norm(x) @ self._projection, dim=-1)
 
     @torch.inference_mode()
     def gradients(self, directions: Tensor) -> Tensor:

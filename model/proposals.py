@@ -120,12 +120,19 @@ class Proposer:
         self.grid = trunk.grid
         self._preset = preset
         self._sensitivity = Sensitivity(encoder, trunk)
+        self._scale, self._last = encoder.scale, trunk.last
         self._affinity = affinity(trunk.attention[1:, 1:])
 
     def presence(self, texts: Tensor, background: Tensor) -> NDArray[np.float64]:
         """Return each text's probability [T] for the image as a whole, among texts and background."""
         logits = self._sensitivity.logits(torch.cat([texts, background]))
         return logits.double().softmax(dim=0)[: len(texts)].cpu().numpy()
+
+    def tags(self, texts: Tensor, background: Tensor) -> NDArray[np.float32]:
+        """Return each text's probability [T] for the patch that fits it best, among texts and background."""
+        with torch.inference_mode():
+            logits = self._scale * self._last.patches @ torch.cat([texts, background]).T
+            return logits.softmax(dim=1)[:, : len(texts)].amax(dim=0).cpu().numpy()
 
     def cams(self, texts: Tensor, background: Tensor, wanted: Sequence[int]) -> Maps:
         """Return the Grad-CAM maps [wanted, h, w] alone, 0..1."""

@@ -101,6 +101,10 @@ class OneByOne:
         """Return each text's probability [T] for the image as a whole, among itself and the background."""
         return np.concatenate([self._proposer.presence(text[None], background) for text in texts])
 
+    def tags(self, texts: Tensor, background: Tensor) -> NDArray[np.float32]:
+        """Return each text's probability [T] for the patch that fits it best, among itself and the background."""
+        return np.concatenate([self._proposer.tags(text[None], background) for text in texts])
+
     def propose(self, texts: Tensor, background: Tensor, wanted: Sequence[int]) -> Maps:
         """Return soft maps [wanted, h, w] in 0..1."""
         return np.concatenate([self._proposer.propose(texts[[row]], background, [0]) for row in wanted])

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.canvas import draw
-from model.car import Draws, Outcome, Step, Texts, clip_as_rnn
+from model.car import Draws, Outcome, Progress, Step, Texts, clip_as_rnn, silent
 from model.classifier import Classifier, prompt_bank, text_bank
 from model.encoder import Encoder
 from model.mutual import Run, runs
@@ -73,12 +73,14 @@ class Segmenter:
         image: NDArray[np.uint8],
         queries: Sequence[Query],
         threshold: float | Mapping[str, float] | None = None,
+        progress: Progress = silent,
     ) -> Segmentation:
         """Find each query in an image, uint8 [H, W, 3] RGB of any size from one pixel.
 
         threshold: the least score of a region that is reported, for all labels or by label; below theta it also keeps
-        labels in the recurrence that theta would drop. Raises VocabularyError without labels or with a label twice,
-        ValueError for another kind of array, ImageTooLargeError where a preset sets no bound and memory does.
+        labels in the recurrence that theta would drop. progress: hears a stage (`maps`, `scores`), how many labels are
+        done in this pass of the recurrence, and of how many. Raises VocabularyError without labels or with a label
+        twice, ValueError for another kind of array, ImageTooLargeError where a preset sets no bound and memory does.
         """
         started = perf_counter()
         check(queries)
@@ -91,7 +93,7 @@ class Segmenter:
         seconds = {"trunk": view.seconds}
         for run in runs(queries, self.preset):
             rows = list(run.rows)
-            outcome = self.find(view, [queries[row] for row in rows], least[rows], run.preset)
+            outcome = self.find(view, [queries[row] for row in rows], least[rows], run.preset, progress)
             drawing = perf_counter()
             _paint(index, image, outcome, least[rows], run)
             scores[rows] = outcome.scores
@@ -117,7 +119,12 @@ class Segmenter:
         return View(image, seen, self._proposer(seen), perf_counter() - started)
 
     def find(
-        self, view: View, queries: Sequence[Query], least: NDArray[np.float32], preset: Preset | None = None
+        self,
+        view: View,
+        queries: Sequence[Query],
+        least: NDArray[np.float32],
+        preset: Preset | None = None,
+        progress: Progress = silent,
     ) -> Outcome:
         """Run the recurrence over queries [N] on an opened image, with the preset's settings or other ones.
 
@@ -129,7 +136,8 @@ class Segmenter:
         told = perf_counter()
         classifier = Classifier(self._classifier, view.seen, preset)
         theta = np.fmin(np.float32(preset.theta), least)
-        outcome = clip_as_rnn(view.proposer, classifier, texts, (view.seen.shape[0], view.seen.shape[1]), preset, theta)
+        size = (view.seen.shape[0], view.seen.shape[1])
+        outcome = clip_as_rnn(view.proposer, classifier, texts, size, preset, theta, progress)
         outcome.seconds["texts"] = told - started
         return outcome
 

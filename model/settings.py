@@ -39,6 +39,11 @@ class Preset:
         0.0,
         "A query less probable than this for the whole image, among all texts of the maps, is not drawn; 0: all are.",
     )
+    tags: float = _setting(
+        0.0,
+        "A query less probable than this for every single patch is not drawn in the first pass, yet its text competes; "
+        "0: all are. Quicker, and exact as long as it leaves out none that would survive.",
+    )
     lambda_: float = _setting(0.5, "Boxes around what exceeds this share of a map's maximum confine it (CLIP-ES).")
     prompts: tuple[str, ...] = _setting(("blur", "gray"), "Visual prompts; always applied in one order.", *PROMPTS)
     background: tuple[str, ...] = _setting(

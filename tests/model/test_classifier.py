@@ -91,3 +91,32 @@ def test_of_prompts_apart_the_best_counts() -> None:
     alone = torch.cat([good[None], texts[1:]])
     for rule in (votes, mean):
         torch.testing.assert_close(rule(features, apart, 10.0), rule(features, alone, 10.0))
+
+
+def test_batches_are_halved_until_they_fit(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = segmenter._classifier
+    whole, sizes = encoder.images, []
+
+    def small(pixels: torch.Tensor, drop: bool) -> torch.Tensor:
+        sizes.append(len(pixels))
+        if len(pixels) > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return whole(pixels, drop)
+
+    masks = [np.tri(32, k=k, dtype=bool) for k in range(9)]
+    image = np.random.default_rng(0).integers(0, 255, (32, 32, 3)).astype(np.uint8)
+    expected = Classifier(encoder, image, preset("demo")).look(masks)
+    monkeypatch.setattr(encoder, "images", small)
+    monkeypatch.setattr(encoder, "batch", 8)
+    torch.testing.assert_close(Classifier(encoder, image, preset("demo")).look(masks), expected, atol=1e-5, rtol=0)
+    assert sizes == [8, 4, 2, 2, 2, 2, 1]
+
+
+def test_not_even_one_image_fits(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(pixels: torch.Tensor, drop: bool) -> torch.Tensor:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(segmenter._classifier, "images", full)
+    monkeypatch.setattr(segmenter._classifier, "batch", 2)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        Classifier(segmenter._classifier, np.zeros((32, 32, 3), np.uint8), preset("demo")).look([None])

@@ -205,3 +205,31 @@ def test_every_switch_has_a_working_other_side(
     assert result.masks.shape == (len(result.labels), 160, 160)
     assert set(result.raw_scores) == {"mount fuji", "pizza", "ground"}
     segmenter_of("demo")
+
+
+@pytest.mark.parametrize("name", ["demo", "voc"])
+def test_rows_left_out_by_tags_do_not_change_the_others(
+    segmenter_of: Callable[..., Segmenter], scene: np.ndarray, name: str
+) -> None:
+    settings = {"presence": "0", "theta": "0.1"}
+    whole = segmenter_of(name, settings).segment(scene, vocabulary(LABELS))
+    told: list[tuple[str, int, int]] = []
+    fewer = segmenter_of(name, {**settings, "tags": "0.1"}).segment(
+        scene, vocabulary(LABELS), progress=lambda *news: told.append(news)
+    )
+    assert fewer.labels == whole.labels
+    np.testing.assert_allclose(fewer.scores, whole.scores, atol=1e-4)
+    assert (fewer.masks != whole.masks).mean() < 1e-3
+    stage, drawn, of = told[0]
+    assert stage == "maps"
+    assert len(whole.labels) <= drawn == of < len(LABELS)
+    assert told[1] == ("scores", of, of)
+
+
+def test_where_one_must_survive_hopeless_rows_are_drawn_after_all(
+    segmenter_of: Callable[..., Segmenter], scene: np.ndarray
+) -> None:
+    everything = segmenter_of("voc", {"theta": "0.9"}).segment(scene, vocabulary(LABELS))
+    hopeless = segmenter_of("voc", {"theta": "0.9", "tags": "1"}).segment(scene, vocabulary(LABELS))
+    assert hopeless.steps == everything.steps
+    assert segmenter_of("demo", {"tags": "1"}).segment(scene, vocabulary(LABELS)).labels == ()
