@@ -24,7 +24,7 @@ from backend.jobs import Jobs
 from backend.predict import Predictor
 from backend.settings import Settings
 from backend.studio import Studio, StudioError, StudioUnavailable
-from backend.sweep import sweep
+from backend.sweep import renew_outdated, sweep
 from backend.webhooks import Webhooks
 
 log = logging.getLogger(__name__)
@@ -56,11 +56,15 @@ class Courier:
         self.name = uuid.uuid4().hex
         self._refresh = self.redis.register_script(_REFRESH)
         self._swept = 0.0
+        self._renewed = False
 
     def round(self) -> bool:
         """Do what is due, once; True when there was something (so that more may be)."""
         if not self._refresh([LOCK], [self.name, LOCK_SECONDS]):
             return False
+        if not self._renewed:
+            renew_outdated(self.jobs)
+            self._renewed = True
         busy = self.webhooks.read_one()
         busy = self.deliver() > 0 or busy
         self.webhooks.protect(self.studio)
@@ -92,6 +96,7 @@ class Courier:
             prediction = self._still_missing(job_id)
             if prediction is not None:
                 missing.append((job_id, prediction))
+        missing = [(job_id, prediction) for job_id, prediction in missing if self.delivery.renew(job_id)]
         if len(missing) > 1:
             try:
                 if self.studio.import_predictions(project, [prediction for _, prediction in missing]) == len(missing):
@@ -122,10 +127,10 @@ class Courier:
         return {"task": job.task, **prediction}
 
     def _pushed(self, job_id: str) -> None:
-        """Label Studio took it. Where an answer had carried it too, and got lost or is slow, look once more."""
-        answered = "answered" in self.jobs.ticket(job_id)
+        """Label Studio took it. Where an answer or an earlier push may yet arrive beside it, look once more."""
+        ticket = self.jobs.ticket(job_id)
         self.delivery.delivered(job_id)
-        if answered:
+        if "answered" in ticket or "undelivered" in ticket:
             self.delivery.look_again(job_id)
 
     def _push_one(self, job_id: str, prediction: dict[str, Any], *, after_bulk: bool) -> None:

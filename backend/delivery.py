@@ -23,7 +23,7 @@ from backend import store
 from backend.jobs import Jobs
 from backend.store import result_key, text, ticket_key
 
-LEASE = 120.0
+LEASE = 300.0
 """Seconds that a courier has for one round of pushes before another may take over."""
 
 # KEYS ticket, outbox. ARGV job id, now, seconds within which a hand-over counts as under way.
@@ -71,6 +71,15 @@ end
 """
 
 
+# KEYS ticket, outbox. ARGV job id, now, lease. -> 1 when the lease was still ours, and is now as long as at first.
+_RENEW = """
+if tonumber(redis.call('HGET', KEYS[1], 'pushing') or '0') <= tonumber(ARGV[2]) then return 0 end
+redis.call('HSET', KEYS[1], 'pushing', ARGV[2] + ARGV[3])
+redis.call('ZADD', KEYS[2], ARGV[2] + ARGV[3], ARGV[1])
+return 1
+"""
+
+
 class Delivery:
     """The outbox of one Redis."""
 
@@ -82,6 +91,7 @@ class Delivery:
         self._release = redis.register_script(_RELEASE)
         self._postpone = redis.register_script(_POSTPONE)
         self._take = redis.register_script(_TAKE)
+        self._renew = redis.register_script(_RENEW)
 
     def hold(self, job_id: str, seconds: float) -> None:
         """A request waits for this job: let the courier keep back for `seconds`."""
@@ -112,12 +122,17 @@ class Delivery:
         """Ids whose time has come, oldest first, leased to the caller for `LEASE` seconds."""
         return [text(i) for i in self._take([store.OUTBOX], [time.time(), LEASE, limit, ticket_key("")])]
 
+    def renew(self, job_id: str) -> bool:
+        """Make a lease as long as at first; False when it ran out, so that another courier may be pushing."""
+        return bool(self._renew([ticket_key(job_id), store.OUTBOX], [job_id, time.time(), LEASE]))
+
     def delivered(self, job_id: str) -> None:
         """Label Studio has it."""
         self._leave(job_id, "delivered", {"delivered": time.time()})
 
     def look_again(self, job_id: str) -> None:
         """Have a delivered prediction checked once more: a late answer may have arrived beside the push."""
+        self.redis.hset(ticket_key(job_id), "again", 1)
         self.redis.zadd(store.OUTBOX, {job_id: time.time() + self.verify_seconds})
 
     def drop(self, job_id: str) -> None:
@@ -135,6 +150,7 @@ class Delivery:
     def _leave(self, job_id: str, counter: str, fields: dict[str, float]) -> None:
         """Out of the outbox; from now on ticket and result are only kept for a while."""
         key = ticket_key(job_id)
+        is_news = not self.redis.hdel(key, "again")
         with self.redis.pipeline() as pipe:
             pipe.zrem(store.OUTBOX, job_id)
             pipe.hdel(key, "answered", "pushing", "pushes", "undelivered", "hold")
@@ -142,7 +158,7 @@ class Delivery:
                 pipe.hset(key, field, value)
             pipe.expire(key, self.jobs.keep_seconds)
             pipe.expire(result_key(job_id), self.jobs.keep_seconds)
-            pipe.hincrby(store.COUNTERS, counter, 1)
+            pipe.hincrby(store.COUNTERS, counter, int(is_news))
             pipe.execute()
 
 

@@ -24,7 +24,7 @@ from typing import Any, cast
 from redis import Redis
 from rq import Queue, Retry
 from rq.job import Job as RQJob
-from rq.registry import FailedJobRegistry
+from rq.registry import FailedJobRegistry, ScheduledJobRegistry
 from rq.serializers import JSONSerializer
 
 from backend import store
@@ -143,7 +143,7 @@ end
 # KEYS ticket, open, failed, counters. ARGV job id, now, error, seconds to live.
 _FAIL = """
 local state = redis.call('HGET', KEYS[1], 'state')
-if state == 'failed' or state == 'done' then return end
+if state ~= 'queued' and state ~= 'running' then return end
 redis.call('HSET', KEYS[1], 'state', 'failed', 'finished', ARGV[2], 'error', ARGV[3])
 redis.call('HINCRBY', KEYS[1], 'failures', 1)
 redis.call('EXPIRE', KEYS[1], ARGV[4])
@@ -265,6 +265,19 @@ class Jobs:
             return False
         self.redis.hdel(store.ticket_key(job_id), "failures")
         return self.request(job, store.BATCH) is State.QUEUED
+
+    def forget(self, job_id: str) -> None:
+        """Take a job out of everything, as though nobody had asked for it; a worker that is at it is not stopped."""
+        with self.redis.pipeline() as pipe:
+            for queue in self.queues.values():
+                pipe.lrem(queue.key, 0, job_id)
+                pipe.zrem(ScheduledJobRegistry(queue=queue).key, job_id)
+                pipe.zrem(FailedJobRegistry(queue=queue).key, job_id)
+            pipe.delete(store.ticket_key(job_id), store.result_key(job_id), RQJob.key_for(job_id))
+            pipe.zrem(store.OPEN, job_id)
+            pipe.zrem(store.FAILED, job_id)
+            pipe.zrem(store.OUTBOX, job_id)
+            pipe.execute()
 
     def ticket(self, job_id: str) -> dict[str, str]:
         """All fields of a ticket, {} when there is none."""

@@ -73,15 +73,19 @@ class Predictor:
         return answers
 
     def request(
-        self, task: Mapping[str, Any], project: int, config: LabelingConfig, version: str, queue: str
-    ) -> tuple[str, State] | None:
-        """Ask for one task: (job id, where it stands), or None when the task has no image (logged)."""
+        self, tasks: Sequence[Mapping[str, Any]], project: int, config: LabelingConfig, version: str, queue: str
+    ) -> list[tuple[str, State] | None]:
+        """Ask for many tasks: (job id, where it stands) for each, or None when it has no image (logged)."""
+        jobs = [self._job(task, project, config, version) for task in tasks]
+        states = iter(self.jobs.request_many([job for job in jobs if job is not None], queue))
+        return [None if job is None else (self.jobs.id_of(job), next(states)) for job in jobs]
+
+    def _job(self, task: Mapping[str, Any], project: int, config: LabelingConfig, version: str) -> Job | None:
         try:
-            job = Job(project, int(task["id"]), image_url(config, task.get("data")), config, version)
+            return Job(project, int(task["id"]), image_url(config, task.get("data")), config, version)
         except (ConfigError, KeyError, TypeError, ValueError, OverflowError) as error:
             log.error("task %s of project %s is left out: %s", task.get("id"), project, error)
             return None
-        return self.jobs.id_of(job), self.jobs.request(job, queue)
 
     def _fill(
         self,
@@ -92,14 +96,11 @@ class Predictor:
         version: str,
     ) -> None:
         queue = store.INTERACTIVE if len(tasks) == 1 else store.BATCH
+        # Only "Test request" and interactive tools ask for what Label Studio already has.
+        places = [place for place, task in enumerate(tasks) if not has_version(task, version)]
+        asked = self.request([tasks[place] for place in places], project, config, version, queue)
         carried = 0
-        for index, task in enumerate(tasks):
-            if has_version(task, version):
-                continue  # only "Test request" and interactive tools ask for what Label Studio already has
-            asked = self.request(task, project, config, version, queue)
-            if asked is None:
-                continue
-            job_id, state = asked
+        for place, (job_id, state) in ((place, one) for place, one in zip(places, asked, strict=True) if one):
             if len(tasks) == 1 and state in (State.QUEUED, State.RUNNING):
                 state = self._wait(job_id)
             if state is not State.DONE:
@@ -109,7 +110,7 @@ class Predictor:
                 continue
             prediction = self.delivery.answer(job_id, len(tasks))
             if prediction is not None:
-                answers[index] = prediction
+                answers[place] = prediction
                 carried += 1
 
     def _wait(self, job_id: str) -> State:

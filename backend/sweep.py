@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from typing import cast
 
 from rq import Queue
@@ -103,6 +104,24 @@ def reconcile(jobs: Jobs) -> None:
         else:
             jobs.enqueue(job_id, job, store.BATCH)
             log.warning("job %s was lost; it is queued again", job_id)
+
+
+def renew_outdated(jobs: Jobs) -> None:
+    """Ask again, under its present version, for what an earlier release left open or failed; once per start.
+
+    A release that changes a preset changes the model versions: workers of the new one refuse jobs of the old one.
+    """
+    unfinished = [*jobs.open_ids(), *(job_id for job_id, _ in jobs.failures(None))]
+    renewed = 0
+    for job_id in unfinished:
+        job = jobs.job(job_id)
+        if job is None or job.version == job.config.version(jobs.settings.car_weights):
+            continue
+        jobs.forget(job_id)
+        jobs.request(replace(job, version=job.config.version(jobs.settings.car_weights)), store.BATCH)
+        renewed += 1
+    if renewed:
+        log.warning("%d jobs of an earlier release are asked for again under their present version", renewed)
 
 
 def _known_to_rq(jobs: Jobs) -> set[str]:

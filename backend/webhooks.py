@@ -14,6 +14,7 @@ from typing import Any, cast
 from redis import Redis
 
 from backend import store
+from backend.jobs import State
 from backend.predict import Predictor
 from backend.project import ConfigError, parse_config
 from backend.settings import Settings
@@ -21,6 +22,8 @@ from backend.studio import Studio, StudioError
 
 log = logging.getLogger(__name__)
 
+FULL_SECONDS = 5.0
+"""Pause before an import is tried again for which there was no room."""
 PROTECT_EVERY = 1.0
 """Seconds between two looks for webhooks that lack the secret."""
 
@@ -39,38 +42,45 @@ class Webhooks:
         self.predictor = predictor
         self._protected: set[str] = set()
         self._looked = 0.0
+        self._full_until = 0.0
 
     def read_one(self) -> bool:
         """Turn the oldest stored webhook into jobs; False when there is none.
 
-        The body stays in `store.READING` until it is done, so a courier that dies in the middle starts it again;
-        asking twice for a job makes one.
+        The body stays in `store.READING` until all its tasks are asked for: a courier that dies in the middle starts
+        it again, and so it is while too many jobs are open. Asking twice for a job makes one.
         """
+        if time.monotonic() < self._full_until:
+            return False
         body = self.redis.lindex(store.READING, -1) or self.redis.lmove(store.INBOX, store.READING, "RIGHT", "LEFT")
         if body is None:
             return False
         try:
-            self._expand(json.loads(body))
+            if not self._expand(json.loads(body)):
+                self._full_until = time.monotonic() + FULL_SECONDS
+                return False
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             log.error("a webhook is left out, it is not as Label Studio 1.23 sends them: %s", error)
         self.redis.lrem(store.READING, -1, cast(str, body))
         return True
 
-    def _expand(self, event: dict[str, Any]) -> None:
+    def _expand(self, event: dict[str, Any]) -> bool:
+        """Ask for the tasks of an import; False when there was no room for all of them."""
         if event.get("action") != "TASKS_CREATED":
-            return
+            return True
         project = event["project"]
         try:
             config = parse_config(project["label_config"], self.settings.car_preset)
         except ConfigError as error:
             log.error("project %s cannot be pre-labelled: %s", project["id"], error)
-            return
+            return True
         if config.skip:
-            return
+            return True
         version = config.version(self.settings.car_weights)
-        for task in event["tasks"]:
-            self.predictor.request(task, int(project["id"]), config, version, store.BATCH)
-        log.info("project %s: %d imported tasks asked for", project["id"], len(event["tasks"]))
+        asked = self.predictor.request(event["tasks"], int(project["id"]), config, version, store.BATCH)
+        refused = sum(one is not None and one[1] is State.REFUSED for one in asked)
+        log.info("project %s: %d imported tasks, %d of them wait for room", project["id"], len(asked), refused)
+        return not refused
 
     def protect(self, studio: Studio) -> None:
         """Give the webhooks of all callers the secret, once each; what Label Studio refuses is tried again later."""

@@ -44,8 +44,9 @@ class VersionMismatch(Exception):
     """This worker would not produce what the job's model version promises (another release, other weights)."""
 
 
-PASSING = (ImageUnavailable, StudioUnavailable)
-PERMANENT = (ImageError, VersionMismatch, ValueError)
+PASSING = (ImageUnavailable, StudioUnavailable, VersionMismatch)
+"""What may be over when the job is tried again; two releases may run side by side while one replaces the other."""
+PERMANENT = (ImageError, ValueError)
 
 
 class Engine:

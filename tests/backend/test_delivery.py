@@ -146,3 +146,22 @@ def test_answer_and_push_never_both(jobs: Jobs, settings: Settings, job: Job, re
 def test_backoff_doubles_up_to_five_minutes(pushes: int, seconds: float) -> None:
     assert backoff(pushes, 0.5) == seconds
     assert backoff(pushes, 0.0) < seconds < backoff(pushes, 1.0)
+
+
+def test_a_lease_that_ran_out_cannot_be_renewed(delivery: Delivery, done: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend.delivery.LEASE", 0.2)
+    delivery.take_due(10)
+    assert delivery.renew(done)
+    time.sleep(0.25)
+    assert not delivery.renew(done)
+    assert delivery.take_due(10) == [done], "another courier may have it"
+
+
+def test_a_second_look_is_not_a_second_delivery(delivery: Delivery, done: str, redis: Redis) -> None:
+    delivery.take_due(10)
+    delivery.delivered(done)
+    delivery.look_again(done)
+    delivery.delivered(done)
+    assert redis.hget(store.COUNTERS, "delivered") == b"1"
+    delivery.delivered(done)
+    assert redis.hget(store.COUNTERS, "delivered") == b"2"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 from redis import Redis
@@ -128,3 +129,23 @@ def test_retries_are_queued_when_their_pause_is_over(jobs: Jobs, asked: str) -> 
     sweep.sweep(jobs)
     assert queue.job_ids == [asked]
     assert redis.zcard(registry.key) == 0
+
+
+def test_jobs_of_an_earlier_release_are_asked_for_under_their_present_version(jobs: Jobs, job: Job) -> None:
+    open_one, failed_one = (replace(job, task=number, version="car-demo-00000000-00000000") for number in (1, 2))
+    for one in (job, open_one, failed_one):
+        jobs.request(one, store.BATCH)
+    jobs.fail(jobs.id_of(failed_one), "this worker would write another version")
+    sweep.renew_outdated(jobs)
+    present = [replace(one, version=job.version) for one in (job, open_one, failed_one)]
+    assert sorted(jobs.open_ids()) == sorted(jobs.queues[store.BATCH].job_ids) == sorted(map(jobs.id_of, present))
+    assert list(jobs.failures()) == []
+    assert jobs.ticket(jobs.id_of(open_one)) == {}
+
+
+def test_what_is_of_this_release_stays_as_it_is(jobs: Jobs, asked: str, job: Job) -> None:
+    jobs.request(replace(job, task=8), store.BATCH)
+    jobs.fail(jobs.id_of(replace(job, task=8)), "404")
+    sweep.renew_outdated(jobs)
+    assert jobs.open_ids() == [asked]
+    assert len(list(jobs.failures())) == 1

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 from redis import Redis
 
-from backend import store
+from backend import store, webhooks
 from backend.app import create_app
 from backend.predict import Predictor
 from backend.settings import Settings
@@ -60,6 +61,22 @@ def test_other_webhooks_are_read_and_do_no_harm(reader: Webhooks, redis: Redis, 
         pass
     assert len(reader.predictor.jobs.queues[store.BATCH]) == 1
     assert redis.llen(store.READING) == 0
+
+
+def test_an_import_waits_for_room(redis: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "FULL_SECONDS", 0.05)
+    small = settings.model_copy(update={"car_queue_limit": 2})
+    reader = Webhooks(redis, small, Predictor(small))
+    redis.lpush(store.INBOX, event(1, 2, 3))
+    assert not reader.read_one()
+    assert redis.llen(store.READING) == 1
+    jobs = reader.predictor.jobs
+    for job_id in jobs.open_ids():
+        jobs.finish(job_id, {}, [])
+    time.sleep(0.06)
+    assert reader.read_one()
+    assert redis.llen(store.READING) == 0
+    assert len(jobs.open_ids()) == 1, "the third; the others are not asked for twice"
 
 
 class StudioWithWebhooks:
