@@ -29,8 +29,11 @@ class Preset:
 
     name: str = _setting("", "The preset's name.")
     weights: str = _setting("openai", "openai, demo (ships with this project), random (seeded), or a folder.")
-    proposal_model: str = _setting("ViT-B-16-quickgelu", "open_clip's name of the CLIP that draws the maps.")
-    classifier_model: str = _setting("ViT-L-14-quickgelu", "open_clip's name of the CLIP that scores the masks.")
+    proposal_model: str = _setting(
+        "ViT-B-16-quickgelu",
+        "The CLIP that draws the maps: open_clip's MODEL, MODEL@TAG or MODEL@FILE; #SHA256 after it is checked.",
+    )
+    classifier_model: str = _setting("ViT-L-14-quickgelu", "The CLIP that scores the masks, likewise.")
 
     # The method's own parameters.
     eta: float = _setting(0.5, "A pixel belongs to a query's mask if its map exceeds this (CaR, Section 3.2).")

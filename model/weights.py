@@ -4,6 +4,7 @@ Files are read as safetensors, or by torch with `weights_only`: neither runs cod
 """
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -77,31 +78,100 @@ def from_folder(folder: Path) -> Clip:
 
 def at_random(name: str) -> Clip:
     """Build open_clip's architecture `name` with seeded random weights: for tests and benchmarks only."""
-    _config(name)
+    architecture = Origin.of(name).model
+    _config(architecture)
     with torch.random.fork_rng(devices=[]), _quiet():
         torch.manual_seed(SEED)
-        model = open_clip.create_model(name)
-    return Clip(model, open_clip.get_tokenizer(name), OPENAI_MEAN, OPENAI_STD)
+        model = open_clip.create_model(architecture)
+    return Clip(model, open_clip.get_tokenizer(architecture), OPENAI_MEAN, OPENAI_STD)
 
 
-def from_open_clip(name: str, tag: str = "openai") -> Clip:
-    """Load OpenAI's weights of open_clip's model `name`: from `CAR_MODELS`, else downloaded on first use."""
-    published: dict[str, Any] = open_clip.get_pretrained_cfg(name, tag)
-    if not published or bool(published.get("quick_gelu")) != bool(_config(name).get("quick_gelu")):
-        raise WeightsError(f"The weights {tag!r} were not trained for {name}; OpenAI's need a -quickgelu model.")
-    own = models_folder() / f"{name}.safetensors"
+@dataclass(frozen=True)
+class Origin:
+    """Which weights: open_clip's model, a tag of its or a file, and hex digits that the file's SHA-256 begins with."""
+
+    model: str
+    weights: str
+    digest: str
+
+    @classmethod
+    def of(cls, name: str) -> "Origin":
+        """Read `MODEL`, `MODEL@TAG` or `MODEL@FILE`, and `#DIGEST` after it; without a tag, OpenAI's weights."""
+        rest, _, digest = name.partition("#")
+        model, _, weights = rest.partition("@")
+        return cls(model, weights or "openai", digest.lower())
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the weights are a file, by the look of it."""
+        return self.weights.endswith((".safetensors", ".pt", ".bin", ".pth"))
+
+
+def from_open_clip(name: str) -> Clip:
+    """Load the weights `MODEL[@TAG or FILE][#SHA-256]`: a tag's from `CAR_MODELS`, else downloaded on first use."""
+    origin = Origin.of(name)
+    config = _config(origin.model)
+    published = {} if origin.is_file else _published(origin, config)
+    own = Path(origin.weights) if origin.is_file else models_folder() / file_name(origin)
+    if origin.is_file and not own.is_file():
+        raise WeightsError(f"There is no file of weights {own}.")
+    if origin.digest:
+        _verify(own, origin.digest)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # third parties warn about their own deprecations
-            model = open_clip.create_model(name, pretrained=str(own) if own.is_file() else tag, weights_only=True)
+            pretrained = str(own) if own.is_file() else origin.weights
+            model = open_clip.create_model(origin.model, pretrained=pretrained, weights_only=True)
     except Exception as error:
-        page = "https://huggingface.co/" + published["hf_hub"].rstrip("/")
+        if own.is_file():
+            raise WeightsError(
+                f"{own} does not fit {origin.model}, or is damaged: {_first_line(error)}. Fetch it again, or remove it."
+            ) from error
+        hub = str(published.get("hf_hub", "")).rstrip("/")
+        page = f"{WEIGHTS} from https://huggingface.co/{hub}" if hub else str(published.get("url"))
         raise WeightsError(
-            f"The weights of {name} could not be loaded ({_first_line(error)}). Without a connection, "
-            f"fetch {WEIGHTS} from {page} elsewhere and put it at {own} "
+            f"The weights of {origin.model} could not be loaded ({_first_line(error)}). Without a connection, "
+            f"fetch {page} elsewhere and put it at {own} "
             f"(or set CAR_MODELS to the folder that holds {own.name})."
         ) from error
-    return Clip(model, open_clip.get_tokenizer(name), OPENAI_MEAN, OPENAI_STD)
+    pixels = published or open_clip.get_model_preprocess_cfg(model)
+    mean, std = pixels.get("mean", OPENAI_MEAN), pixels.get("std", OPENAI_STD)
+    return Clip(model, open_clip.get_tokenizer(origin.model), tuple(mean), tuple(std))
+
+
+def file_name(origin: Origin) -> str:
+    """Return what a hand-placed file of weights is called: `MODEL.safetensors`, or `MODEL.TAG.safetensors`."""
+    return f"{origin.model}{'' if origin.weights == 'openai' else '.' + origin.weights}.safetensors"
+
+
+def _published(origin: Origin, config: dict[str, Any]) -> dict[str, Any]:
+    """Return what open_clip knows of a tag; raise where it is no tag of the model, or of another activation function.
+
+    open_clip only warns of weights trained with QuickGELU in a model without it, and the features are then wrong.
+    """
+    published: dict[str, Any] = open_clip.get_pretrained_cfg(origin.model, origin.weights)
+    if not published:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(origin.model)) or "none"
+        raise WeightsError(
+            f"The weights {origin.weights!r} were not trained for {origin.model}; open_clip has for it: {tags}."
+        )
+    quick, built = bool(published.get("quick_gelu")), bool(config.get("quick_gelu"))
+    if quick != built:
+        other = origin.model.removesuffix("-quickgelu") if built else f"{origin.model}-quickgelu"
+        raise WeightsError(
+            f"The weights {origin.weights!r} were not trained for {origin.model}: "
+            f"they {'need' if quick else 'do without'} QuickGELU. Choose {other}@{origin.weights}."
+        )
+    return published
+
+
+def _verify(file: Path, digest: str) -> None:
+    if not file.is_file():
+        raise WeightsError(f"Its checksum is asked for, so {file} must be there: fetch it first.")
+    with file.open("rb") as content:
+        actual = hashlib.file_digest(content, "sha256").hexdigest()
+    if len(digest) < 8 or not actual.startswith(digest):
+        raise WeightsError(f"The SHA-256 of {file} is {actual}, not {digest} (give at least 8 digits).")
 
 
 def models_folder() -> Path:

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -6,6 +7,7 @@ from typing import Any
 import numpy as np
 import open_clip
 import pytest
+from safetensors.torch import save_file
 
 from model import weights
 from model.presets import DEMO, preset
@@ -70,7 +72,16 @@ def test_without_a_connection_the_error_says_which_file_goes_where(
 
 
 @pytest.mark.parametrize(
-    ("model", "message"), [("ViT-B-16", "not trained for ViT-B-16"), ("ViT-Z-99", "not trained for|no model")]
+    ("model", "message"),
+    [
+        ("ViT-B-16", "need QuickGELU. Choose ViT-B-16-quickgelu@openai"),
+        ("ViT-H-14@dfn5b", "Choose ViT-H-14-quickgelu@dfn5b"),
+        ("ViT-H-14", "open_clip has for it: laion2b_s32b_b79k"),
+        ("ViT-H-14@nonsense", "'nonsense' were not trained for ViT-H-14"),
+        ("ViT-B-32@/nowhere/x.safetensors", "no file of weights /nowhere/x.safetensors"),
+        ("ViT-B-32-quickgelu#1234abcd", "fetch it first"),
+        ("ViT-Z-99", "no model 'ViT-Z-99'"),
+    ],
 )
 def test_weights_and_models_that_do_not_go_together(model: str, message: str) -> None:
     with pytest.raises(weights.WeightsError, match=message):
@@ -95,3 +106,30 @@ def test_full_size_architecture_at_random() -> None:
 def test_random_weights_are_the_same_each_time() -> None:
     first, second = (weights.at_random("ViT-S-32-alt").model.visual.proj for _ in range(2))
     assert bool((first == second).all())
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of open_clip's smallest plain model, as a file."""
+    path = tmp_path_factory.mktemp("weights") / "own.safetensors"
+    save_file(dict(weights.at_random("ViT-S-32-alt").model.state_dict()), path)
+    return path
+
+
+def test_weights_from_a_file_are_checked_and_loaded(file: Path) -> None:
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    clip = weights.from_open_clip(f"ViT-S-32-alt@{file}#{digest[:12]}")
+    assert bool((clip.model.visual.proj == weights.at_random("ViT-S-32-alt").model.visual.proj).all())
+    with pytest.raises(weights.WeightsError, match=f"is {digest}, not 0123456789ab"):
+        weights.from_open_clip(f"ViT-S-32-alt@{file}#0123456789ab")
+    with pytest.raises(weights.WeightsError, match="does not fit ViT-B-32"):
+        weights.from_open_clip(f"ViT-B-32@{file}")
+
+
+def test_hand_placed_weights_of_a_tag(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert weights.file_name(weights.Origin.of("ViT-B-16-quickgelu")) == "ViT-B-16-quickgelu.safetensors"
+    assert weights.file_name(weights.Origin.of("ViT-B-16@laion400m_e32")) == "ViT-B-16.laion400m_e32.safetensors"
+    monkeypatch.setenv("CAR_MODELS", str(file.parent))
+    (file.parent / "ViT-B-32.laion2b_e16.safetensors").write_bytes(b"broken")
+    with pytest.raises(weights.WeightsError, match="or remove it"):
+        weights.from_open_clip("ViT-B-32@laion2b_e16")
