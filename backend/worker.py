@@ -44,7 +44,8 @@ class VersionMismatch(Exception):
     """This worker would not produce what the job's model version promises (another release, other weights)."""
 
 
-PASSING = (ImageUnavailable, StudioUnavailable, VersionMismatch)
+UNREACHABLE = (ImageUnavailable, StudioUnavailable)
+PASSING = (*UNREACHABLE, VersionMismatch)
 """What may be over when the job is tried again; two releases may run side by side while one replaces the other."""
 PERMANENT = (ImageError, ValueError)
 
@@ -159,10 +160,10 @@ def _record_failure(own: Engine, job_id: str, error: Exception) -> None:
     if not isinstance(error, (*PASSING, *PERMANENT)):
         reason = f"{type(error).__name__}: {reason}"
     current = get_current_job()
-    if current is not None and isinstance(error, PASSING):
-        if own.studio_is_away():  # however long: a night without Label Studio must not use up every job's tries
-            current.retries_left = (current.retries_left or 0) + 1
-    elif current is not None and isinstance(error, PERMANENT):
+    if current is not None and isinstance(error, UNREACHABLE) and own.studio_is_away():
+        # However long: a night without Label Studio must not use up every job's tries.
+        current.retries_left = (current.retries_left or 0) + 1
+    elif current is not None and isinstance(error, PERMANENT) and not isinstance(error, PASSING):
         current.retries_left = 0
     if current is not None and current.should_retry:
         jobs.retry(job_id, reason)
