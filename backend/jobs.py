@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -216,7 +217,7 @@ class Jobs:
     def _enqueue(self, jobs: Mapping[str, Job], queue: str) -> None:
         if not jobs:
             return
-        retries, pauses = self.settings.car_retries, list(self.settings.car_retry_seconds)
+        retries = self.settings.car_retries
         with self.redis.pipeline() as pipe:
             for job_id, job in jobs.items():
                 self.queues[queue].enqueue_call(
@@ -227,11 +228,16 @@ class Jobs:
                     result_ttl=60,
                     failure_ttl=self.keep_seconds,
                     description=f"task {job.task} of project {job.project}",
-                    retry=Retry(max=retries, interval=pauses or 0) if retries else None,
+                    retry=Retry(max=retries, interval=self._pauses()) if retries else None,
                     pipeline=pipe,
                 )
             pipe.zrem(FailedJobRegistry(queue=self.queues[queue]).key, *jobs)
             pipe.execute()
+
+    def _pauses(self) -> list[int]:
+        """Seconds before each further try, spread a little: what failed together need not come back together."""
+        pauses = self.settings.car_retry_seconds or (0,)
+        return [round(pause * random.uniform(0.85, 1.15)) for pause in pauses]
 
     def start(self, job_id: str) -> None:
         """A worker begins."""

@@ -120,10 +120,10 @@ def test_what_is_delivered_cannot_be_postponed(delivery: Delivery, jobs: Jobs, d
 
 
 def test_answer_and_push_never_both(jobs: Jobs, settings: Settings, job: Job, redis: Redis) -> None:
-    """Two hundred races of a request against the courier: exactly one hands it over, every time."""
+    """A thousand races of a request against the courier: exactly one hands it over, every time."""
     delivery = Delivery(redis, jobs, 60)
     job_id = jobs.id_of(job)
-    for _ in range(200):
+    for _ in range(1000):
         redis.flushdb()
         jobs.request(job, store.BATCH)
         jobs.finish(job_id, {"result": []}, [])

@@ -168,3 +168,15 @@ def test_a_job_may_call_one_function_only(jobs: Jobs, function: str) -> None:
     job = jobs.queues[store.BATCH].enqueue_call(function, args=("x",), job_id="p1-t1-evil")
     with pytest.raises(PermissionError, match=function):
         job.perform()
+
+
+def test_the_pauses_between_tries_are_spread(redis: Redis, settings: Settings, job: Job) -> None:
+    jobs = Jobs(redis, settings.model_copy(update={"car_retry_seconds": (10, 60, 300)}))
+    pauses = []
+    for number in range(20):
+        jobs.request(replace(job, task=number), store.BATCH)
+    for queued in jobs.queues[store.BATCH].jobs:
+        pauses.append(tuple(queued.retry_intervals))
+    assert len(set(pauses)) > 10
+    for each, middle in zip(zip(*pauses, strict=True), (10, 60, 300), strict=True):
+        assert 0.8 * middle <= min(each) <= max(each) <= 1.2 * middle
