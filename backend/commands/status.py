@@ -6,10 +6,10 @@ import argparse
 import json
 import sys
 import time
-from collections import Counter
 from typing import Any
 
 from redis.exceptions import RedisError
+from rq.registry import StartedJobRegistry
 from rq.worker_registration import get_keys
 
 from backend import store
@@ -39,11 +39,13 @@ def run(args: argparse.Namespace) -> int:
 def read_status(jobs: Jobs, failures: int) -> dict[str, Any]:
     """Everything as plain JSON values; ages in seconds."""
     redis = jobs.redis
-    states = Counter(str(jobs.state(job_id)) for job_id in jobs.open_ids())
+    unfinished = int(redis.zcard(store.OPEN))
+    started = sum(StartedJobRegistry(queue=queue).get_job_count(cleanup=False) for queue in jobs.queues.values())
+    running = min(started, unfinished)
     counters = {store.text(k): int(v) for k, v in redis.hgetall(store.COUNTERS).items()}
     return {
-        "queued": states["queued"],
-        "running": states["running"],
+        "queued": unfinished - running,
+        "running": running,
         "oldest_open_seconds": oldest_age(redis, store.OPEN),
         "workers": len(get_keys(connection=redis)),
         "courier": bool(redis.exists("car:courier")),
