@@ -1,8 +1,8 @@
 """Equal to the released code, stage by stage: recordings of google-research's `clip_as_rnn` on the demo CLIP.
 
-Tolerances are those that different kernels of the same arithmetic need: 1.5e-5 for Grad-CAM (against float64, the
-recordings are off by up to 8e-6, ours by 3e-6), 1e-3 for refined maps and scores, 1e-4 of a mask's pixels, 0.1 % of the
-label map's; survivors exactly. Maps are kept at every fourth pixel.
+Tolerances are those that different kernels of the same arithmetic need: 1e-5 for Grad-CAM in all but one patch of a map
+(against float64, the recordings are off by up to 8e-6, ours by 3e-6), 1e-3 for refined maps and scores, 1e-4 of a mask's
+pixels, 0.1 % of the label map's; survivors exactly. Maps are kept at every fourth pixel.
 """
 
 import json
@@ -79,7 +79,9 @@ def test_stages(recording: Recording, segmenter: Segmenter) -> None:
     for step, survivors in enumerate(case["steps"]):
         queries, rows = (texts.later if step else texts.first)[alive], range(len(alive))
         for cam in proposer.cams(queries, texts.background, rows):
-            np.testing.assert_allclose(cam, arrays[f"gradcam.{calls:03d}"], atol=1.5e-5)
+            apart = np.abs(cam - arrays[f"gradcam.{calls:03d}"])
+            assert (apart > 1e-5).sum() <= 1
+            assert apart.max() < 1.5e-5
             calls += 1
         maps = proposer.propose(queries, texts.background, rows)
         np.testing.assert_allclose(enlarge(maps, *size)[:, ::4, ::4], arrays[f"cams.{step:03d}"], atol=1e-3)
