@@ -1,7 +1,7 @@
 """Equal to the released code, stage by stage: recordings of google-research's `clip_as_rnn` on the demo CLIP.
 
 Tolerances are those that different kernels of the same arithmetic need: 1e-5 for Grad-CAM in all but one patch of a map
-(against float64, the recordings are off by up to 8e-6, ours by 3e-6), 1e-3 for refined maps and scores, 1e-4 of a mask's
+(against float64 the recordings are off by up to 8e-6, ours by 3e-6), 1e-3 for refined maps and scores, 1e-4 of a mask's
 pixels, 0.1 % of the label map's; survivors exactly. Maps are kept at every fourth pixel.
 """
 
