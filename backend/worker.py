@@ -30,6 +30,7 @@ from backend.project import LabelingConfig
 from backend.settings import Settings, load_settings
 from backend.studio import Studio, StudioError, StudioUnavailable
 from model.segmenter import Segmentation, Segmenter
+from model.vocabulary import vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -264,6 +265,8 @@ def work(settings: Settings, burst: bool = False) -> None:
     default = LabelingConfig("", "", "", (), settings.car_preset)
     begun = time.perf_counter()
     segmenter = own.segmenter(default)
+    # The first image would pay for what is made once: the rivals' texts, the GPU's context and kernels.
+    segmenter.segment(np.zeros((64, 64, 3), np.uint8), vocabulary(["anything"]))
     seconds = time.perf_counter() - begun
     log.info("preset %s is ready on %s after %.1f s", settings.car_preset, segmenter.device, seconds)
     queues = [TakingQueue(name, connection=own.redis, serializer=JSONSerializer) for name in store.QUEUES]

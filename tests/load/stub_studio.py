@@ -212,12 +212,13 @@ class StubStudio:
     def retrieve(self, ids: Sequence[int]) -> dict[str, Any]:
         """Ask for predictions of those tasks that have none of the current version, as its Retrieve button does.
 
-        One task is what opening it asks. Whatever comes back is stored one by one, unless Label Studio has gone since.
+        One task is what opening it asks. Whatever comes back is stored one by one, unless Label Studio has gone since;
+        `lacking` says how many still have none.
         """
         lives, begun = self.times_gone, time.perf_counter()
-        nothing = {"asked": 0, "answered": 0, "seconds": 0.0}
+        failed = {"asked": 0, "answered": 0, "seconds": 0.0, "lacking": len(ids)}
         if self._server is None:
-            return nothing
+            return failed
         try:
             requests.get(f"{self.backend_url}/health", timeout=1).raise_for_status()
             setup = requests.post(f"{self.backend_url}/setup", json={"schema": CONFIG, "project": "1.0"}, timeout=3)
@@ -225,7 +226,7 @@ class StubStudio:
             lacking = set(self.shelf.missing(version))
             asked = [n for n in ids if n in lacking]
             if not asked:
-                return nothing
+                return {**failed, "lacking": 0}
             body = {
                 "tasks": [self.task(n) for n in asked],
                 "project": f"{PROJECT}.1795154356",
@@ -238,7 +239,7 @@ class StubStudio:
             results = answer.json()["results"]
         except (requests.RequestException, ValueError, KeyError):
             self.shelf.counts["retrievals failed"] += 1
-            return nothing
+            return failed
         stored = 0
         for number, result in zip(asked, results, strict=True):
             time.sleep(self.fate()[0])
@@ -246,7 +247,7 @@ class StubStudio:
                 self.shelf.counts["answers dropped"] += 1
             elif isinstance(result, dict) and "result" in result:
                 stored += len(self.shelf.store([{**result, "task": number}], "answered"))
-        return {"asked": len(asked), "answered": stored, "seconds": seconds}
+        return {"asked": len(asked), "answered": stored, "seconds": seconds, "lacking": len(asked) - stored}
 
     def task(self, number: int) -> dict[str, Any]:
         """A task as Label Studio 1.23 sends it."""
