@@ -23,7 +23,7 @@ from backend import store
 from backend.jobs import Jobs
 from backend.store import result_key, text, ticket_key
 
-LEASE = 300.0
+LEASE = 120.0
 """Seconds that a courier has for one round of pushes before another may take over."""
 
 # KEYS ticket, outbox. ARGV job id, now, seconds within which a hand-over counts as under way.
