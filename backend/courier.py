@@ -11,8 +11,8 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from itertools import groupby
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from redis import Redis
@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from backend import store
 from backend.delivery import Delivery, backoff
-from backend.jobs import Jobs
+from backend.jobs import Job, Jobs
 from backend.predict import Predictor
 from backend.settings import Settings
 from backend.studio import Studio, StudioError, StudioUnavailable
@@ -80,41 +80,47 @@ class Courier:
 
     def deliver(self) -> int:
         """Push what is due; the number of predictions looked after."""
-        due = [(job_id, self.jobs.job(job_id)) for job_id in self.delivery.take_due(PUSH_AT_ONCE)]
-        for project, group in groupby(sorted(due, key=_project_of), key=_project_of):
-            ids = [job_id for job_id, _ in group]
+        due = self.delivery.take_due(PUSH_AT_ONCE)
+        by_project: dict[int, dict[str, Job]] = defaultdict(dict)
+        for job_id in due:
+            job = self.jobs.job(job_id)
+            if job is None:
+                self.delivery.drop(job_id)
+            else:
+                by_project[job.project][job_id] = job
+        for project, jobs in by_project.items():
             try:
-                self._deliver_to(project, ids)
+                self._deliver_to(project, jobs)
             except StudioError as error:
-                self._postpone(ids, error)
+                self._postpone(list(jobs), error)
         return len(due)
 
-    def _deliver_to(self, project: int, ids: Sequence[str]) -> None:
+    def _deliver_to(self, project: int, jobs: Mapping[str, Job]) -> None:
         """Push those of one project that Label Studio does not have yet."""
-        missing: list[tuple[str, dict[str, Any]]] = []
-        for job_id in ids:
-            prediction = self._still_missing(job_id)
-            if prediction is not None:
-                missing.append((job_id, prediction))
-        missing = [(job_id, prediction) for job_id, prediction in missing if self.delivery.renew(job_id)]
+        looked = {job_id: self._still_missing(job_id, job) for job_id, job in jobs.items()}
+        missing = {job_id: one for job_id, one in looked.items() if one is not None and self.delivery.renew(job_id)}
         if len(missing) > 1:
             try:
-                if self.studio.import_predictions(project, [prediction for _, prediction in missing]) == len(missing):
-                    for job_id, _ in missing:
+                if self.studio.import_predictions(project, list(missing.values())) == len(missing):
+                    for job_id in missing:
                         self._pushed(job_id)
                     return
             except StudioUnavailable:
                 raise
             except StudioError as error:
                 # Label Studio 1.23 refuses a whole batch for one task that is gone.
-                log.warning("project %s refused %d predictions at once, going one by one: %s", project, len(ids), error)
-        for job_id, prediction in missing:
-            self._push_one(job_id, prediction, after_bulk=len(missing) > 1)
+                log.warning(
+                    "project %s refused %d predictions at once, going one by one: %s", project, len(missing), error
+                )
+        for job_id, prediction in missing.items():
+            # A bulk import may have stored some of its predictions before it was refused.
+            if len(missing) == 1 or self._still_missing(job_id, jobs[job_id]) is not None:
+                self._push_one(job_id, prediction)
 
-    def _still_missing(self, job_id: str) -> dict[str, Any] | None:
-        """The prediction to push with its task, or None when Label Studio has it, or has lost the task."""
-        job, prediction = self.jobs.job(job_id), self.jobs.result(job_id)
-        if job is None or prediction is None:
+    def _still_missing(self, job_id: str, job: Job) -> dict[str, Any] | None:
+        """The prediction to push with its task, or None when Label Studio has it, or there is none (any more)."""
+        prediction = self.jobs.result(job_id)
+        if prediction is None:
             self.delivery.drop(job_id)
             return None
         stored = [one for one in self.studio.predictions(job.task) if one.get("model_version") == job.version]
@@ -133,10 +139,7 @@ class Courier:
         if "answered" in ticket or "undelivered" in ticket:
             self.delivery.look_again(job_id)
 
-    def _push_one(self, job_id: str, prediction: dict[str, Any], *, after_bulk: bool) -> None:
-        # A bulk import may have stored some of its predictions before it was refused.
-        if after_bulk and self._still_missing(job_id) is None:
-            return
+    def _push_one(self, job_id: str, prediction: dict[str, Any]) -> None:
         try:
             if self.studio.create_prediction(prediction["task"], prediction):
                 self._pushed(job_id)
@@ -151,11 +154,6 @@ class Courier:
             pushes = int(self.jobs.ticket(job_id).get("pushes", "0"))
             self.delivery.postpone(job_id, backoff(pushes, random.random()), str(error))
         log.warning("%d predictions wait, Label Studio did not take them: %s", len(ids), error)
-
-
-def _project_of(item: tuple[str, Any]) -> int:
-    job = item[1]
-    return job.project if job is not None else 0
 
 
 def run(settings: Settings) -> None:

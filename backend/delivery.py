@@ -70,7 +70,6 @@ if redis.call('ZSCORE', KEYS[2], ARGV[1]) then
 end
 """
 
-
 # KEYS ticket, outbox. ARGV job id, now, lease. -> 1 when the lease was still ours, and is now as long as at first.
 _RENEW = """
 if tonumber(redis.call('HGET', KEYS[1], 'pushing') or '0') <= tonumber(ARGV[2]) then return 0 end
