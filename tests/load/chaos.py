@@ -13,6 +13,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +64,9 @@ class Chaos:
         self.sent = 0
         self.unheard: list[int] = []
         """Tasks whose webhook was not accepted; somebody will press Retrieve for them."""
+        self._somebody = ThreadPoolExecutor(1)
+        self._pressed: Future[list[int]] | None = None
+        """Whoever presses Retrieve waits for the answer, up to CAR_WAIT; the supervisor must not wait with them."""
         self.web_memory = 0.0
         self._due: list[tuple[float, float, Callable[[], None]]] = []
 
@@ -132,8 +136,15 @@ class Chaos:
 
     def _retrieve_unheard(self) -> None:
         # While Redis is away even an answered request asks for nothing: people press the button until they see masks.
-        if self.unheard and self.rig.studio.retrieve(self.unheard)["lacking"] == 0:
-            self.unheard = []
+        if self._pressed is not None and self._pressed.done():
+            seen = set(self._pressed.result())
+            self.unheard = [task for task in self.unheard if task not in seen]
+            self._pressed = None
+        if self.unheard and self._pressed is None:
+            self._pressed = self._somebody.submit(self._retrieve, list(self.unheard))
+
+    def _retrieve(self, tasks: list[int]) -> list[int]:
+        return tasks if self.rig.studio.retrieve(tasks)["lacking"] == 0 else []
 
     def _open(self) -> None:
         if self.sent:
