@@ -1,0 +1,42 @@
+"""What the commands share: the flags that choose settings and weights, and the segmenter they load."""
+
+import argparse
+from typing import TYPE_CHECKING, TypeAlias
+
+from model.presets import PresetError, preset
+
+if TYPE_CHECKING:
+    from model.segmenter import Segmenter
+    from model.settings import Preset
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def add_settings(command: argparse.ArgumentParser) -> None:
+    """Add the flags that choose a preset, its weights, single settings and the device."""
+    command.add_argument("--preset", default="demo", metavar="NAME", help="which settings (default: demo)")
+    command.add_argument("--weights", metavar="demo|random|DIR", help="instead of the preset's own")
+    command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another setting's value")
+    command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
+
+
+def chosen(options: argparse.Namespace) -> "Preset":
+    """Return the preset with the settings that `--set` changes. Raises PresetError."""
+    pairs = [item.partition("=") for item in options.set]
+    if not all(sign for _, sign, _ in pairs):
+        raise PresetError("--set takes NAME=VALUE.")
+    return preset(options.preset, {name: value for name, _, value in pairs})
+
+
+def load(options: argparse.Namespace) -> "Segmenter":
+    """Load the weights. Torch is imported here, so that what needs none is quick."""
+    from model.segmenter import Segmenter
+
+    return Segmenter(chosen(options), options.device, options.weights)
+
+
+def count(text: str, least: int = 1) -> int:
+    """Read a whole number of at least `least`, as a flag's type."""
+    if not (text.isascii() and text.isdigit() and int(text) >= least):
+        raise argparse.ArgumentTypeError(f"needs a number from {least} up, not {text!r}")
+    return int(text)
