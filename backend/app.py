@@ -22,7 +22,7 @@ from flask import Flask, Response, current_app, jsonify, request
 from redis.exceptions import RedisError
 from werkzeug.exceptions import BadRequest, HTTPException, NotFound, Unauthorized
 
-from backend import store
+from backend import status_page, store
 from backend.predict import Answer, Predictor
 from backend.project import ConfigError
 from backend.settings import Settings, load_settings
@@ -30,6 +30,9 @@ from backend.studio import SECRET_HEADER, secret_of
 from backend.webhooks import note_caller
 
 log = logging.getLogger(__name__)
+
+PAGES = (status_page.pages,)
+"""Blueprints of the pages for people; see `backend.pages`."""
 
 
 @contextmanager
@@ -142,6 +145,13 @@ def health() -> tuple[Response, int]:
     return jsonify({"status": "UP", "model_class": CarBackend.__name__}), 200
 
 
+def health_or_page() -> Response | tuple[Response, int]:
+    """GET /health; and GET /, which label-studio-ml answers with the same, but for browsers with the status page."""
+    if request.path == "/" and "text/html" in request.headers.get("Accept", ""):
+        return status_page.status()
+    return health()
+
+
 def versions() -> Response:
     """GET /versions: the model versions of the projects seen. Label Studio names no project in this request."""
     return jsonify({"versions": _predictor().versions()})
@@ -182,6 +192,8 @@ def _explain(error: Exception) -> Response | tuple[Response, int]:
         answer = jsonify({"error": error.description})
         reason = " ".join((error.description or error.name).split()).encode("ascii", "replace").decode()
         answer.status = f"{error.code} {reason}"
+        if isinstance(error, Unauthorized):
+            answer.headers["WWW-Authenticate"] = 'Basic realm="CaR for Label Studio", charset="UTF-8"'
         return answer
     if isinstance(error, RedisError):
         log.error("Redis at REDIS_URL does not answer: %s", error)
@@ -196,12 +208,14 @@ def _own(app: Flask) -> Flask:
         "_predict": predict,
         "_setup": setup,
         "webhook": webhook,
-        "health": health,
+        "health": health_or_page,
         "get_version": versions,
     }
     for endpoint in app.view_functions:
         app.view_functions[endpoint] = views.get(endpoint, _absent)
     app.add_url_rule("/versions", "versions", versions, methods=["GET"])
+    for pages in PAGES:
+        app.register_blueprint(pages)
     app.before_request_funcs.clear()  # 1.0.9 writes headers, so passwords too, to the debug log
     app.after_request_funcs.clear()
     app.before_request(_authenticate)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model.presets import PRESETS
@@ -30,6 +30,13 @@ class Settings(BaseSettings):
     basic_auth_user: str = ""
     basic_auth_pass: SecretStr = SecretStr("")
 
+    car_studio_link: str = ""
+    """Label Studio's address as people's browsers reach it, for links on our pages; empty: `label_studio_url`."""
+    car_open: bool = False
+    """Listen on other than loopback addresses although no password is set (`serve --open`)."""
+    car_log: Literal["text", "json"] = "text"
+    """How every process writes its log: for people, or one JSON object per line."""
+
     car_preset: str = "demo"
     """The service preset of projects that name none: `demo` (shipped weights) or `photos` (OpenAI CLIP)."""
     car_weights: str = ""
@@ -53,6 +60,10 @@ class Settings(BaseSettings):
     """Pauses before those runs; the last one repeats."""
     car_result_days: float = Field(7.0, gt=0)
     """How long a finished prediction is kept after its delivery."""
+    car_correction_days: float = Field(180.0, gt=0)
+    """How long scores and corrections of a project are kept after its last prediction or correction."""
+    car_correction_limit: int = Field(20_000, ge=1)
+    """Corrected tasks that are kept of each project; the oldest go first."""
     car_verify_seconds: float = Field(30.0, gt=0)
     """How long after an answer the courier looks whether Label Studio really stored it."""
 
@@ -76,9 +87,11 @@ class Settings(BaseSettings):
             raise ValueError(f"there is no preset {value!r}; there are: {', '.join(PRESETS)}")
         return value
 
-    @field_validator("label_studio_url")
+    @field_validator("label_studio_url", "car_studio_link")
     @classmethod
-    def _http_url(cls, value: str) -> str:
+    def _http_url(cls, value: str, info: ValidationInfo) -> str:
+        if not value and info.field_name == "car_studio_link":
+            return value
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("must look like http://label-studio:8080")
