@@ -214,13 +214,13 @@ def _own(app: Flask) -> Flask:
     for endpoint in app.view_functions:
         app.view_functions[endpoint] = views.get(endpoint, _absent)
     app.add_url_rule("/versions", "versions", versions, methods=["GET"])
-    for pages in PAGES:
-        app.register_blueprint(pages)
     app.before_request_funcs.clear()  # 1.0.9 writes headers, so passwords too, to the debug log
     app.after_request_funcs.clear()
     app.before_request(_authenticate)
     app.error_handler_spec.clear()
     app.register_error_handler(Exception, _explain)
+    for pages in PAGES:
+        app.register_blueprint(pages)
     return app
 
 

@@ -5,7 +5,7 @@ from flask import Flask, Response
 from flask.testing import FlaskClient
 
 from backend import pages
-from backend.app import create_app
+from backend.app import PAGES, app, create_app
 from backend.settings import Settings
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -60,3 +60,8 @@ def test_other_sites_may_look_but_not_change(
     form: FlaskClient, method: str, headers: dict[str, str], status: int
 ) -> None:
     assert form.open("/form", method=method, headers=headers).status_code == status
+
+
+def test_every_page_of_the_app_is_guarded_so() -> None:
+    for own in PAGES:
+        assert app.before_request_funcs[own.name] == [pages._refuse_other_sites]
