@@ -15,7 +15,7 @@ from defusedxml.ElementTree import fromstring
 from model.presets import Preset, PresetError, preset
 from model.vocabulary import Query
 
-CONTROL_ATTRIBUTES = {"car_preset", "car_refine", "car_background"}
+CONTROL_ATTRIBUTES = {"car_preset", "car_refine", "car_background", "car_eta", "car_lambda"}
 """Attributes of `<BrushLabels>` that are ours alone, beside `model_score_threshold` and `model_skip`."""
 LABEL_ATTRIBUTES = {"car_prompt"}
 
@@ -200,7 +200,7 @@ def _threshold(tag: Element) -> float | None:
 
 
 def _overrides(control: Element) -> tuple[tuple[str, str], ...]:
-    named = {"refine": control.get("car_refine"), "background": control.get("car_background")}
+    named = {name: control.get(f"car_{name}") for name in ("refine", "background", "eta", "lambda")}
     return tuple(sorted((name, value) for name, value in named.items() if value is not None))
 
 

@@ -31,6 +31,9 @@ VERSIONS = "car:versions"
 COUNTERS = "car:counters"
 """Hash: what happened since the beginning (delivered, dropped, failed)."""
 
+CORRECTIONS_DUE = "car:corrections:due"
+"""Sorted set: [project, task] as JSON -> when the courier is to look at what annotators made of its predictions."""
+
 
 def ticket_key(job_id: str) -> str:
     """Hash with the state of one job (see `backend.jobs`)."""
@@ -45,6 +48,31 @@ def result_key(job_id: str) -> str:
 def taken_key(queue: str) -> str:
     """Sorted set: job id -> when the sweep first saw it between this queue and its start."""
     return f"car:taken:{queue}"
+
+
+def corrections_key(project: int) -> str:
+    """Hash: task -> what annotators changed there, compressed (see `backend.corrections`)."""
+    return f"car:corrections:{project}"
+
+
+def corrected_key(project: int) -> str:
+    """Sorted set: task -> when its newest annotation was submitted."""
+    return f"car:corrected:{project}"
+
+
+def annotations_key(project: int) -> str:
+    """Hash: annotation -> its task, for annotations whose correction is kept."""
+    return f"car:annotations:{project}"
+
+
+def scores_key(project: int, version: str) -> str:
+    """Hash: task -> the scores of all labels, packed; its field `labels` names them in that order."""
+    return f"car:scores:{project}:{version}"
+
+
+def calibration_key(project: int) -> str:
+    """String with the newest proposal for a project's thresholds (see `backend.calibration`)."""
+    return f"car:calibration:{project}"
 
 
 def connect(url: str, *, patient: bool) -> Redis:
