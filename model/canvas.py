@@ -1,5 +1,8 @@
 """From soft maps to masks: drawn along the image's edges, cleaned of specks, brought back to natural size."""
 
+from dataclasses import dataclass
+from time import perf_counter
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -7,6 +10,34 @@ from numpy.typing import NDArray
 from model import crf
 from model.presets import Preset
 from model.sizes import enlarge, paint, shrink
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """An index map [H, W] (see `draw`) and the seconds it took."""
+
+    index: NDArray[np.uint16]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What `draw` needs, so that it can be done later or in another process; `portable` where that is worth it."""
+
+    image: NDArray[np.uint8]
+    maps: NDArray[np.float32]
+    preset: Preset
+
+    @property
+    def portable(self) -> bool:
+        """Whether another process may draw: what takes long and needs no weights."""
+        return self.preset.refine == "crf" and len(self.maps) > 0
+
+    def draw(self) -> Drawn:
+        """Draw."""
+        started = perf_counter()
+        index = draw(self.image, self.maps, self.preset)
+        return Drawn(index, perf_counter() - started)
 
 
 def draw(image: NDArray[np.uint8], maps: NDArray[np.float32], preset: Preset) -> NDArray[np.uint16]:

@@ -9,16 +9,18 @@ of texts for a list of templates. Here they are scored by the whole sentence in 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import islice
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.canvas import draw
+from model.canvas import Drawing, Drawn
 from model.car import Draws, Maps, Outcome, Step
-from model.segmenter import Segmentation, Segmenter, View, thresholds
+from model.segmenter import Segmentation, Segmenter, thresholds
+from model.stream import Found
 from model.vocabulary import Query, check, plain, vocabulary
 
 SMALL = 0.05  # a merged mask of at most this share of the image gives way to the union (released code)
@@ -35,45 +37,73 @@ def refer(
     Objects do not know of each other, so that masks may overlap. An object's score is that of its best sentence: 1 for
     a sentence without rivals. Settings and errors are those of `Segmenter.segment`; `sentences` says how masks merge.
     """
+    return look(segmenter, image, objects, threshold).result()
+
+
+def look(
+    segmenter: Segmenter,
+    image: NDArray[np.uint8],
+    objects: Sequence[Query],
+    threshold: float | Mapping[str, float] | None = None,
+) -> Found[Segmentation]:
+    """Do what needs CLIP; the masks of the sentences that survived are still to be drawn. See `refer`."""
     started = perf_counter()
     objects = [replace(query, prompts=tuple(dict.fromkeys(map(plain, query.prompts)))) for query in objects]
     check(objects)
     view = segmenter.open(image)
     view = replace(view, proposer=OneByOne(view.proposer))
+    searches = []
+    for described, least in zip(objects, thresholds(objects, threshold), strict=True):
+        sentences = vocabulary(described.prompts)
+        outcome = segmenter.find(view, sentences, np.full(len(sentences), least, np.float32))
+        searches.append(Search(described, outcome, least))
+    drawings = tuple(
+        Drawing(image, soft[None], segmenter.preset) for search in searches for soft in search.outcome.maps
+    )
+    spent = {"trunk": view.seconds, "total": perf_counter() - started}
+    rule, size = segmenter.preset.sentences, (image.shape[0], image.shape[1])
+    return Found(drawings, lambda drawn: _composed(searches, drawn, size, rule, spent))
+
+
+@dataclass(frozen=True)
+class Search:
+    """One object, what came of the recurrence over its sentences, and the score it needs, nan where any will do."""
+
+    described: Query
+    outcome: Outcome
+    least: np.float32
+
+
+def _composed(
+    searches: Sequence[Search], drawn: Sequence[Drawn], size: tuple[int, int], rule: str, spent: Mapping[str, float]
+) -> Segmentation:
+    """Merge the sentences' drawings, which come object by object, into one mask for each object."""
+    started = perf_counter()
+    waiting = iter(drawn)
     found: list[tuple[str, NDArray[np.bool_], np.float32]] = []
     raw_scores: dict[str, float] = {}
     steps: list[Step] = []
-    seconds = {"trunk": view.seconds}
-    for described, least in zip(objects, thresholds(objects, threshold), strict=True):
-        outcome, mask = _object(segmenter, view, described.prompts, least)
+    seconds = {"trunk": spent["trunk"]}
+    for search in searches:
+        outcome, sentences = search.outcome, search.described.prompts
+        masks = [drawing.index == 1 for drawing in islice(waiting, len(outcome.maps))]
+        mask = merged(masks, outcome.scores[list(outcome.survivors)], rule) if masks else np.zeros(size, bool)
         score = outcome.scores.max()
-        raw_scores[described.label] = float(score)
-        steps += [Step(tuple(described.prompts[i] for i in alive), fits) for alive, fits in outcome.passes]
-        for stage, spent in outcome.seconds.items():
-            seconds[stage] = seconds.get(stage, 0) + spent
-        if mask.any() and not score < least:
-            found.append((described.label, mask, score))
+        raw_scores[search.described.label] = float(score)
+        steps += [Step(tuple(sentences[i] for i in alive), fits) for alive, fits in outcome.passes]
+        for stage, taken in outcome.seconds.items():
+            seconds[stage] = seconds.get(stage, 0) + taken
+        if mask.any() and not score < search.least:
+            found.append((search.described.label, mask, score))
+    seconds["masks"] = sum(drawing.seconds for drawing in drawn) + perf_counter() - started
     return Segmentation(
         labels=tuple(label for label, _, _ in found),
-        masks=np.stack([mask for _, mask, _ in found]) if found else np.zeros((0, *image.shape[:2]), bool),
+        masks=np.stack([mask for _, mask, _ in found]) if found else np.zeros((0, *size), bool),
         scores=np.array([score for _, _, score in found], np.float32).clip(0, 1),
         raw_scores=raw_scores,
         steps=tuple(steps),
-        seconds={**seconds, "total": perf_counter() - started},
+        seconds={**seconds, "total": spent["total"] + seconds["masks"]},
     )
-
-
-def _object(
-    segmenter: Segmenter, view: View, sentences: tuple[str, ...], least: np.float32
-) -> tuple[Outcome, NDArray[np.bool_]]:
-    """Search one object by its sentences: what came of them, and the merged mask [H, W], maybe empty."""
-    outcome = segmenter.find(view, vocabulary(sentences), np.full(len(sentences), least, np.float32))
-    started = perf_counter()
-    masks = [draw(view.image, soft[None], segmenter.preset) == 1 for soft in outcome.maps]
-    scores = outcome.scores[list(outcome.survivors)]
-    mask = merged(masks, scores, segmenter.preset.sentences) if masks else np.zeros(view.image.shape[:2], bool)
-    outcome.seconds["masks"] = perf_counter() - started
-    return outcome, mask
 
 
 def merged(masks: Sequence[NDArray[np.bool_]], scores: NDArray[np.float32], rule: str) -> NDArray[np.bool_]:

@@ -1,7 +1,7 @@
 """The front door: `Segmenter` loads the weights once and turns images and labels into masks."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.canvas import draw
+from model.canvas import Drawing, Drawn
 from model.car import Draws, Outcome, Progress, Step, Texts, clip_as_rnn, silent
 from model.classifier import Classifier, prompt_bank, text_bank
 from model.encoder import Encoder
@@ -17,6 +17,7 @@ from model.mutual import Run, runs
 from model.presets import Preset
 from model.proposals import Proposer
 from model.sizes import bounded, resize, shrink
+from model.stream import Found, drawers_beside, stream
 from model.vocabulary import Query, check, vocabulary, without_synonyms
 from model.weights import load
 
@@ -35,6 +36,32 @@ class View:
     seen: NDArray[np.uint8]
     proposer: Draws
     seconds: float
+
+
+@dataclass(frozen=True)
+class Search:
+    """One run of the recurrence and what came of it; least: the scores [N] its labels need, nan where any will do."""
+
+    run: Run
+    outcome: Outcome
+    least: NDArray[np.float32]
+
+    @property
+    def shown(self) -> list[int]:
+        """The survivors that reach their least score, by their place among the survivors."""
+        outcome = self.outcome
+        return [row for row, i in enumerate(outcome.survivors) if not outcome.scores[i] < self.least[i]]
+
+    @property
+    def numbers(self) -> NDArray[np.uint16]:
+        """What the numbers of the drawing, 0 = background, mean in the image: the query's place among all, plus 1."""
+        return np.array([0, *(self.run.rows[self.outcome.survivors[row]] + 1 for row in self.shown)], np.uint16)
+
+    def drawing(self, image: NDArray[np.uint8]) -> Drawing:
+        """Return what is to be drawn: maps times their scores to the power `score_power`, the surer one wins."""
+        outcome, rows = self.outcome, self.shown
+        surety = outcome.scores[[outcome.survivors[row] for row in rows]] ** np.float32(self.run.preset.score_power)
+        return Drawing(image, outcome.maps[rows] * surety[:, None, None], self.run.preset)
 
 
 @dataclass(frozen=True)
@@ -82,33 +109,45 @@ class Segmenter:
         done in this pass of the recurrence, and of how many. Raises VocabularyError without labels or with a label
         twice, ValueError for another kind of array, ImageTooLargeError where a preset sets no bound and memory does.
         """
+        return self.look(image, queries, threshold, progress).result()
+
+    def stream(
+        self,
+        images: Iterable[NDArray[np.uint8]],
+        queries: Sequence[Query],
+        threshold: float | Mapping[str, float] | None = None,
+        drawers: int | None = None,
+    ) -> Iterator[Segmentation | Exception]:
+        """Segment many images; yield each one's result, or the error that it met, in order.
+
+        Masks are drawn by `drawers` other processes while CLIP looks at the next images, which are asked for when they
+        are needed. 0: by none; by default as many as there are cores left over.
+        """
+        if drawers is None:
+            drawers = drawers_beside(self.device.type, torch.get_num_threads())
+        return stream(images, lambda image: self.look(image, queries, threshold), drawers)
+
+    def look(
+        self,
+        image: NDArray[np.uint8],
+        queries: Sequence[Query],
+        threshold: float | Mapping[str, float] | None = None,
+        progress: Progress = silent,
+    ) -> Found[Segmentation]:
+        """Do what needs CLIP; the masks of what was found are still to be drawn. See `segment`."""
         started = perf_counter()
         check(queries)
         least = thresholds(queries, threshold)
         view = self.open(image)
-        names = [query.label for query in queries]
-        index = np.zeros(image.shape[:2], np.uint16)
-        scores = np.zeros(len(queries), np.float32)
-        steps: list[Step] = []
-        seconds = {"trunk": view.seconds}
+        searches = []
         for run in runs(queries, self.preset):
             rows = list(run.rows)
             outcome = self.find(view, [queries[row] for row in rows], least[rows], run.preset, progress)
-            drawing = perf_counter()
-            _paint(index, image, outcome, least[rows], run)
-            scores[rows] = outcome.scores
-            steps += [Step(tuple(names[rows[i]] for i in alive), fits) for alive, fits in outcome.passes]
-            for stage, spent in {**outcome.seconds, "masks": perf_counter() - drawing}.items():
-                seconds[stage] = seconds.get(stage, 0) + spent
-        labels = (np.unique(index[index > 0]) - 1).tolist()
-        return Segmentation(
-            labels=tuple(names[i] for i in labels),
-            masks=np.stack([index == i + 1 for i in labels]) if labels else np.zeros((0, *index.shape), bool),
-            scores=scores[labels].clip(0, 1),
-            raw_scores=dict(zip(names, scores.tolist(), strict=True)),
-            steps=tuple(steps),
-            seconds={**seconds, "total": perf_counter() - started},
-        )
+            searches.append(Search(run, outcome, least[rows]))
+        spent = {"trunk": view.seconds, "total": perf_counter() - started}
+        names, size = [query.label for query in queries], (image.shape[0], image.shape[1])
+        drawings = tuple(search.drawing(image) for search in searches)
+        return Found(drawings, lambda drawn: _composed(names, size, searches, drawn, spent))
 
     def open(self, image: NDArray[np.uint8]) -> View:
         """Look at an image, uint8 [H, W, 3]: the proposals' trunk runs here, once for all that is sought."""
@@ -195,15 +234,37 @@ def _fittest(prompts: torch.Tensor, draws: Draws) -> torch.Tensor:
     return prompts[torch.arange(len(prompts)), torch.from_numpy(fits.argmax(axis=1))]
 
 
-def _paint(
-    index: NDArray[np.uint16], image: NDArray[np.uint8], outcome: Outcome, least: NDArray[np.float32], run: Run
-) -> None:
-    """Draw the survivors that reach their least score over an index map [H, W]: 0 = background, else the row + 1."""
-    rows = [row for row, i in enumerate(outcome.survivors) if not outcome.scores[i] < least[i]]
-    surety = outcome.scores[[outcome.survivors[row] for row in rows]] ** np.float32(run.preset.score_power)
-    drawn = draw(image, outcome.maps[rows] * surety[:, None, None], run.preset)
-    numbers = np.array([0, *(run.rows[outcome.survivors[row]] + 1 for row in rows)], np.uint16)
-    np.copyto(index, numbers[drawn], where=drawn > 0)
+def _composed(
+    names: Sequence[str],
+    size: tuple[int, int],
+    searches: "Sequence[Search]",
+    drawn: Sequence[Drawn],
+    spent: Mapping[str, float],
+) -> Segmentation:
+    """Lay the runs' drawings over each other, in order, and say what is in them."""
+    started = perf_counter()
+    index = np.zeros(size, np.uint16)
+    scores = np.zeros(len(names), np.float32)
+    steps: list[Step] = []
+    seconds = {"trunk": spent["trunk"]}
+    for search, drawing in zip(searches, drawn, strict=True):
+        rows, outcome = search.run.rows, search.outcome
+        np.copyto(index, search.numbers[drawing.index], where=drawing.index > 0)
+        scores[list(rows)] = outcome.scores
+        steps += [Step(tuple(names[rows[i]] for i in alive), fits) for alive, fits in outcome.passes]
+        for stage, taken in {**outcome.seconds, "masks": drawing.seconds}.items():
+            seconds[stage] = seconds.get(stage, 0) + taken
+    labels = (np.unique(index[index > 0]) - 1).tolist()
+    masks = np.stack([index == i + 1 for i in labels]) if labels else np.zeros((0, *size), bool)
+    seconds["masks"] += perf_counter() - started
+    return Segmentation(
+        labels=tuple(names[i] for i in labels),
+        masks=masks,
+        scores=scores[labels].clip(0, 1),
+        raw_scores=dict(zip(names, scores.tolist(), strict=True)),
+        steps=tuple(steps),
+        seconds={**seconds, "total": spent["total"] + seconds["masks"]},
+    )
 
 
 def _refuse_beyond_memory(height: int, width: int, patch: int) -> None:
