@@ -19,6 +19,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from backend import store
+from backend.corrector import Corrector
 from backend.delivery import Delivery, backoff
 from backend.jobs import Job, Jobs
 from backend.predict import Predictor
@@ -51,8 +52,9 @@ class Courier:
         self.redis: Redis = store.connect(settings.redis_url, patient=True)
         self.jobs = Jobs(self.redis, settings)
         self.delivery = Delivery(self.redis, self.jobs, settings.car_verify_seconds)
-        self.webhooks = Webhooks(self.redis, settings, Predictor(settings))
         self.studio = studio or Studio(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
+        self.corrector = Corrector(self.redis, settings, self.studio)
+        self.webhooks = Webhooks(self.redis, settings, Predictor(settings), self.corrector.hear)
         self.name = uuid.uuid4().hex
         self._refresh = self.redis.register_script(_REFRESH)
         self._swept = 0.0
@@ -67,6 +69,7 @@ class Courier:
             self._renewed = True
         busy = self.webhooks.read_one()
         busy = self.deliver() > 0 or busy
+        busy = self.corrector.round() or busy
         self.webhooks.protect(self.studio)
         if time.monotonic() - self._swept > SWEEP_SECONDS:
             self._swept = time.monotonic()

@@ -109,6 +109,13 @@ class Studio:
             return []
         return _objects(self.session.decoded(answer))
 
+    def annotations(self, task_id: int) -> list[dict[str, Any]]:
+        """Return the task's annotations with their results, skipped ones too; none when the task is gone."""
+        answer = self.session.respond("GET", f"/api/tasks/{task_id}/annotations/")
+        if answer.status_code in (403, 404):
+            return []
+        return _objects(self.session.decoded(answer))
+
     def create_prediction(self, task_id: int, prediction: Mapping[str, Any]) -> bool:
         """Store one prediction (`result`, `score`, `model_version`); False when the task is gone.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from redis import Redis
@@ -36,10 +37,18 @@ def note_caller(redis: Redis, project: int, url: str) -> None:
 class Webhooks:
     """The courier's side."""
 
-    def __init__(self, redis: Redis, settings: Settings, predictor: Predictor):
+    def __init__(
+        self,
+        redis: Redis,
+        settings: Settings,
+        predictor: Predictor,
+        hear: Callable[[Mapping[str, Any]], None] = lambda event: None,
+    ):
+        """`hear` is told of every event, whatever becomes of it here."""
         self.redis = redis
         self.settings = settings
         self.predictor = predictor
+        self.hear = hear
         self._protected: set[str] = set()
         self._looked = 0.0
         self._full_until = 0.0
@@ -66,6 +75,7 @@ class Webhooks:
 
     def _expand(self, event: dict[str, Any]) -> bool:
         """Ask for the tasks of an import; False when there was no room for all of them."""
+        self.hear(event)
         if event.get("action") != "TASKS_CREATED":
             return True
         project = event["project"]
