@@ -34,7 +34,14 @@ class ImageError(Exception):
 
 
 class ImageUnavailable(ImageError):
-    """An image that cannot be had at the moment (timeout, refused connection, 429, 5xx): worth another try."""
+    """An image that cannot be had at the moment (timeout, refused connection, 429, 5xx): worth another try.
+
+    ``wait`` is the number of seconds after which its host wants to be asked again, 0 if it did not say.
+    """
+
+    def __init__(self, message: str, wait: float = 0.0) -> None:
+        super().__init__(message)
+        self.wait = wait
 
 
 @dataclass(frozen=True)

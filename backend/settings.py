@@ -72,6 +72,10 @@ class Settings(BaseSettings):
     car_image_timeout: float = Field(30.0, gt=0)
     car_allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """Private hosts or networks (CIDR) that task images may come from, comma-separated."""
+    car_image_cache: str = ""
+    """A folder in which the workers of this machine keep images that they have fetched; empty keeps none."""
+    car_image_cache_bytes: int = Field(4 * 2**30, ge=0)
+    """How much that folder may hold; what was used longest ago goes first."""
 
     @field_validator("car_allowed_hosts", "car_retry_seconds", mode="before")
     @classmethod

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from backend import download
 from backend.images import ImageError, ImageFetcher, ImageUnavailable, Limits
 
 PIXELS = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
@@ -69,6 +70,7 @@ class Site:
 
         class Server(ThreadingHTTPServer):
             request_queue_size = 20
+            daemon_threads = False  # so that closing waits for all
 
             def handle_error(self, request: Any, client_address: Any) -> None:
                 pass  # clients hang up on us by design
@@ -114,6 +116,12 @@ def sites() -> Iterator[tuple[Site, Site]]:
     yield both
     for site in both:
         site.close()
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the tries of one download."""
+    monkeypatch.setattr(download, "PAUSES", (0.0, 0.0))
 
 
 @pytest.fixture
