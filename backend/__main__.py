@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import logging
 import sys
 
+from backend import logs
 from backend.settings import SettingsError
 
 COMMANDS = {
@@ -16,6 +16,7 @@ COMMANDS = {
     "courier": "delivers predictions, expands webhooks, gives back what was lost",
     "requeue": "give failed tasks another chance",
     "status": "what is queued, running, failed (and why) and not yet delivered",
+    "doctor": "check each link of the chain from Redis to Label Studio, and tell what to do",
 }
 
 
@@ -29,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         if argv[:1] == [name]:
             importlib.import_module(f"backend.commands.{name}").add_arguments(subparser)
     args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure(args.command)
     try:
         code: int = importlib.import_module(f"backend.commands.{args.command}").run(args)
     except SettingsError as error:

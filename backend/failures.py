@@ -27,7 +27,7 @@ class Failure(StrEnum):
 _FIXES = {
     Failure.IMAGE: "Mend the image or its address, or raise the limit that the reason names",
     Failure.NETWORK: "See that the worker reaches that address (in a container, localhost is the container itself)",
-    Failure.RELEASE: "Restart web process, worker and courier from one release, with the same CAR_PRESET and CAR_WEIGHTS",
+    Failure.RELEASE: "Restart web process, workers and courier from one release, with equal CAR_PRESET and CAR_WEIGHTS",
     Failure.DEVICE: "Free memory on the GPU, or choose another with CAR_DEVICE; see the worker's log",
     Failure.TIMEOUT: "Raise CAR_JOB_TIMEOUT, make the image smaller, or look for fewer labels at once",
     Failure.DIED: "Look at the end of the worker's log and at the host's memory (dmesg names what was killed for it)",

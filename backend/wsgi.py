@@ -1,8 +1,7 @@
 """What a WSGI server loads: `gunicorn backend.wsgi:app`, configured by the environment."""
 
-import logging
-
+from backend import logs
 from backend.app import create_app
 
-logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+logs.configure("serve")
 app = create_app()
