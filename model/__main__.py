@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from model.commands import benchmark, evaluate, presets, segment
+from model.commands.common import meant_for_users
 
 COMMANDS = (segment, evaluate, benchmark, presets)
 
@@ -15,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = options.run(options)
     except (ValueError, OSError, RuntimeError) as error:
-        if not _meant_for_users(error):
+        if not meant_for_users(error):
             raise
         print(f"{options.command}: {error}", file=sys.stderr)
         return 2
@@ -29,11 +30,6 @@ def parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         command.add(commands)
     return root
-
-
-def _meant_for_users(error: Exception) -> bool:
-    """Whether an error is one of ours, whose message says what to do, or a file that cannot be opened."""
-    return type(error).__module__.startswith("model.") or isinstance(error, OSError)
 
 
 if __name__ == "__main__":

@@ -123,9 +123,13 @@ class Segmenter:
         Masks are drawn by `drawers` other processes while CLIP looks at the next images, which are asked for when they
         are needed. 0: by none; by default as many as there are cores left over.
         """
-        if drawers is None:
-            drawers = drawers_beside(self.device.type, torch.get_num_threads())
-        return stream(images, lambda image: self.look(image, queries, threshold), drawers)
+        chosen = self.drawers if drawers is None else drawers
+        return stream(images, lambda image: self.look(image, queries, threshold), chosen)
+
+    @property
+    def drawers(self) -> int:
+        """How many processes may draw masks while this one looks at images: as many as there are cores left over."""
+        return drawers_beside(self.device.type, torch.get_num_threads())
 
     def look(
         self,

@@ -40,3 +40,8 @@ def count(text: str, least: int = 1) -> int:
     if not (text.isascii() and text.isdigit() and int(text) >= least):
         raise argparse.ArgumentTypeError(f"needs a number from {least} up, not {text!r}")
     return int(text)
+
+
+def meant_for_users(error: Exception) -> bool:
+    """Whether an error is one of ours, whose message says what to do, or a file that cannot be opened."""
+    return type(error).__module__.startswith("model.") or isinstance(error, OSError)

@@ -3,13 +3,14 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.commands.common import Commands, add_settings, count, load
+from model.commands.common import Commands, add_settings, count, load, meant_for_users
 from model.presets import PresetError
 from model.vocabulary import Query, check, plain
 
@@ -54,45 +55,68 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Segment each image or frame; an unreadable image is told and skipped, the exit code is then 1."""
-    from model.pictures import PictureError, read_image
-
+    """Segment images or frames; an image that cannot be read or segmented is told and skipped, the code is then 1."""
     if bool(options.images) == bool(options.video):
         raise PresetError("Give images, or --video with a file or a folder of frames.")
     queries = _queries(options)
-    if options.video:
-        return _segment_video(options, queries)
+    return (_segment_video if options.video else _segment_images)(options, queries)
+
+
+def _segment_images(options: argparse.Namespace, queries: Sequence[Query]) -> int:
+    """Segment the images, whose masks are drawn while the next ones are read and looked at."""
+    from model.pictures import PictureError, read_image
+
     _check_outputs(options.images, options.out)
-    find = _finder(options, queries)
+    segmented = _segmented(options, queries, alone=len(options.images) == 1)
     options.out.mkdir(parents=True, exist_ok=True)
-    failed = 0
-    for path in options.images:
-        try:
-            image = read_image(path)
-        except PictureError as error:
-            print(f"segment: {error}", file=sys.stderr)
-            failed += 1
-            continue
-        _tell(options, str(path), options.out, path.stem, image, find(image), queries)
-    return 1 if failed else 0
+    waiting: deque[tuple[Path, NDArray[np.uint8]]] = deque()
+    failures: list[Exception] = []
+
+    def failed(error: Exception) -> None:
+        if not meant_for_users(error):
+            raise error
+        print(f"segment: {error}", file=sys.stderr)
+        failures.append(error)
+
+    def images() -> "Iterator[NDArray[np.uint8]]":
+        for path in options.images:
+            try:
+                image = read_image(path)
+            except PictureError as error:
+                failed(error)
+            else:
+                waiting.append((path, image))
+                yield image
+
+    for result in segmented(images()):
+        path, image = waiting.popleft()
+        if isinstance(result, Exception):
+            failed(result)
+        else:
+            _tell(options, str(path), options.out, path.stem, image, result, queries)
+    return 1 if failures else 0
 
 
 def _segment_video(options: argparse.Namespace, queries: Sequence[Query]) -> int:
     """Segment the frames of a video into OUT/NAME."""
-    from collections import deque
-
     from model.video import Frame, frames, smooth
 
     folder = options.out / options.video.stem
     if folder.resolve() == options.video.resolve():
         raise PresetError(f"{folder} is the folder of frames and would be written to: choose another --out.")
-    find = _finder(options, queries)
+    segmented = _segmented(options, queries)
     waiting: deque[Frame] = deque()
 
-    def results() -> "Iterator[Segmentation]":
+    def images() -> "Iterator[NDArray[np.uint8]]":
         for frame in frames(options.video, options.every):
             waiting.append(frame)
-            yield find(frame.image)
+            yield frame.image
+
+    def results() -> "Iterator[Segmentation]":
+        for result in segmented(images()):
+            if isinstance(result, Exception):
+                raise result
+            yield result
 
     for result in smooth(results(), options.smooth):
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,14 +146,18 @@ def _queries(options: argparse.Namespace) -> list[Query]:
     return [replace(query, stuff=query.stuff or query.label in stuff) for query in queries]
 
 
-def _finder(options: argparse.Namespace, queries: Sequence[Query]) -> "Callable[[NDArray[np.uint8]], Segmentation]":
-    """Load the weights; return what finds the queries in an image, as labels or as referring expressions."""
-    from model.referring import refer
+def _segmented(
+    options: argparse.Namespace, queries: Sequence[Query], alone: bool = False
+) -> "Callable[[Iterable[NDArray[np.uint8]]], Iterator[Segmentation | Exception]]":
+    """Load the weights; return what finds the queries in images, as labels or as referring expressions."""
+    from model.referring import look
+    from model.segmenter import Segmenter
+    from model.stream import stream
 
     segmenter = load(options)
-    if options.refer:
-        return lambda image: refer(segmenter, image, queries, options.threshold)
-    return lambda image: segmenter.segment(image, queries, options.threshold)
+    find = partial(look if options.refer else Segmenter.look, segmenter)
+    drawers = 0 if alone else segmenter.drawers
+    return lambda images: stream(images, lambda image: find(image, queries, options.threshold), drawers)
 
 
 def _tell(
