@@ -18,7 +18,9 @@ from rq.registry import ScheduledJobRegistry, StartedJobRegistry, clean_registri
 from rq.worker_registration import clean_worker_registry
 
 from backend import store
+from backend.failures import Failure
 from backend.jobs import Jobs, State
+from backend.queues import TakingQueue
 from backend.store import text
 
 log = logging.getLogger(__name__)
@@ -27,9 +29,6 @@ STUCK_SECONDS = 10
 """A job between a queue and its start takes milliseconds; after this long its worker is gone."""
 LOST_SECONDS = 60
 """Only tickets open for longer than this are compared with RQ: younger ones may just be on their way."""
-
-# KEYS intermediate list, queue list. ARGV job id.
-_GIVE_BACK = "return redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 and redis.call('LPUSH', KEYS[2], ARGV[1])"
 
 
 def sweep(jobs: Jobs) -> None:
@@ -57,8 +56,8 @@ def enqueue_scheduled(jobs: Jobs, queue: Queue) -> None:
             pipe.execute()
 
 
-def give_back_taken(jobs: Jobs, queue: Queue) -> None:
-    """Return jobs that a worker took but never started to the front of their queue; this costs no retry."""
+def give_back_taken(jobs: Jobs, queue: TakingQueue) -> None:
+    """Return jobs that a worker took but never started to the front of their line; this costs no retry."""
     taken = queue.intermediate_queue
     started = set(StartedJobRegistry(queue=queue).get_job_ids(cleanup=False))
     now, waiting = time.time(), set(taken.get_job_ids()) - started
@@ -71,7 +70,7 @@ def give_back_taken(jobs: Jobs, queue: Queue) -> None:
         if job_id not in seen:
             jobs.redis.zadd(key, {job_id: now})
         elif now - seen[job_id] > STUCK_SECONDS:
-            if jobs.redis.eval(_GIVE_BACK, 2, taken.key, queue.key, job_id):
+            if queue.give_back(job_id):
                 log.warning("job %s was taken by a worker that died; it is queued again", job_id)
             jobs.redis.zrem(key, job_id)
 
@@ -100,7 +99,7 @@ def reconcile(jobs: Jobs) -> None:
         elif ticket.get("state") not in (State.QUEUED, State.RUNNING):
             continue
         elif _gave_up(jobs, job_id):
-            jobs.fail(job_id, ticket.get("error") or "the worker died over it (out of memory?)")
+            jobs.fail(job_id, ticket.get("error") or "the worker died over it (out of memory?)", Failure.DIED)
         else:
             jobs.enqueue(job_id, job, store.BATCH)
             log.warning("job %s was lost; it is queued again", job_id)

@@ -27,8 +27,7 @@ def rq_job(jobs: Jobs, job_id: str) -> RQJob:
 
 def take(jobs: Jobs) -> None:
     """What a worker does before it dies."""
-    queue = jobs.queues[store.BATCH]
-    jobs.redis.lmove(queue.key, queue.intermediate_queue_key)
+    assert TakingQueue.dequeue_any([jobs.queues[store.BATCH]], None, jobs.redis, serializer=JSONSerializer)
 
 
 def test_a_job_taken_by_a_dead_worker_comes_back_without_costing_a_retry(
@@ -55,7 +54,7 @@ def test_a_job_that_was_seen_taken_long_ago_is_not_taken_from_its_next_worker(
     queue.intermediate_queue.remove(asked)  # it starts
     sweep.sweep(jobs)
     time.sleep(0.11)
-    jobs.redis.lpush(queue.key, asked)  # it comes back, and another worker takes it
+    queue.push_job_id(asked)  # it comes back, and another worker takes it
     take(jobs)
     sweep.sweep(jobs)
     assert queue.job_ids == []
