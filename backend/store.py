@@ -28,8 +28,16 @@ CALLERS = "car:callers"
 """Set: [project, address at which it called us] as JSON, for webhooks that still lack our secret."""
 VERSIONS = "car:versions"
 """Sorted set: model version -> when a project last showed it."""
+PAUSED = "car:paused"
+"""Set: ids of projects whose jobs wait until they are resumed; "*" stands for all."""
+PROJECT_VERSIONS = "car:project-versions"
+"""Hash: project -> the model version of the labeling config that it showed last."""
 COUNTERS = "car:counters"
-"""Hash: what happened since the beginning (delivered, dropped, failed)."""
+"""Hash: what happened since the beginning (delivered, dropped, failed, and `failed:KIND` of each kind)."""
+STAGES = "car:stages"
+"""Hash: `STAGE|BUCKET` -> how many, `STAGE|sum` -> seconds (see `backend.measures`)."""
+WORKERS = "car:workers"
+"""Set: names of the workers that report (see `backend.reports`)."""
 
 CORRECTIONS_DUE = "car:corrections:due"
 """Sorted set: [project, task] as JSON -> when the courier is to look at what annotators made of its predictions."""
@@ -43,6 +51,26 @@ def ticket_key(job_id: str) -> str:
 def result_key(job_id: str) -> str:
     """String with the compressed prediction of one finished job."""
     return f"car:result:{job_id}"
+
+
+def line_key(queue: str, project: str) -> str:
+    """List: ids of one project's jobs that wait in a queue, in order."""
+    return f"car:line:{queue}:{project}"
+
+
+def turns_key(queue: str) -> str:
+    """List: the projects with a line in a queue; who comes next stands first."""
+    return f"car:turns:{queue}"
+
+
+def worker_key(name: str) -> str:
+    """String with a worker's report as JSON; expires when the worker is silent."""
+    return f"car:worker:{name}"
+
+
+def minute_key(minute: int) -> str:
+    """Hash with what was finished within one minute, numbered since the epoch."""
+    return f"car:minute:{minute}"
 
 
 def taken_key(queue: str) -> str:

@@ -10,23 +10,28 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker, get_current_job
-from rq.exceptions import DequeueTimeout, NoSuchJobError
-from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job as RQJob
 from rq.serializers import JSONSerializer
+from rq.timeouts import BaseTimeoutException
 
-from backend import brush, store
+from backend import brush, logs, measures, store
+from backend.corrections import ScoreBook
+from backend.failures import Failure
+from backend.image_cache import ImageCache
 from backend.images import ImageError, ImageFetcher, ImageUnavailable, Limits
 from backend.jobs import Job, Jobs, SegmentJob, State
 from backend.project import LabelingConfig
+from backend.queues import TakingQueue
+from backend.reports import Device, Reporter
 from backend.settings import Settings, load_settings
 from backend.studio import Studio, StudioError, StudioUnavailable
 from model.segmenter import Segmentation, Segmenter
@@ -58,11 +63,19 @@ class Engine:
         self.settings = settings
         self.redis = store.connect(settings.redis_url, patient=True)
         self.jobs = Jobs(self.redis, settings)
+        self.scores = ScoreBook(self.redis, settings)
         self.studio = Studio(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
         limits = Limits(settings.car_max_bytes, settings.car_max_pixels, settings.car_image_timeout)
         self.fetcher = ImageFetcher(
-            settings.label_studio_url, self.studio.authorization, limits, allowed_hosts=settings.car_allowed_hosts
+            settings.label_studio_url,
+            self.studio.authorization,
+            limits,
+            allowed_hosts=settings.car_allowed_hosts,
+            cache=image_cache(settings),
         )
+        self.reporter = Reporter(self.redis, settings.car_preset, empty_config(settings).version(settings.car_weights))
+        self.seconds: dict[str, float] = {}
+        """Of each stage of the last image."""
         self.device_errors = 0
         self._segmenters: dict[str, Segmenter] = {}
 
@@ -91,9 +104,27 @@ class Engine:
                 f"this worker would write {own_version}, the job wants {job.version}; "
                 "start workers and backend from the same release, with the same CAR_WEIGHTS"
             )
-        image = self.fetcher.fetch(job.image, job.task)
+        self.seconds = {}
+        with measures.timed(self.seconds, "fetch"):
+            image = self.fetcher.fetch(job.image, job.task)
         segmentation = self.segmenter(job.config).segment(image, job.config.queries(), job.config.thresholds())
-        return prediction(job, segmentation), segmentation.labels
+        self.seconds |= {stage: spent for stage, spent in segmentation.seconds.items() if stage != "total"}
+        self.scores.note(job.project, job.task, job.version, raw_scores(job, segmentation))
+        with measures.timed(self.seconds, "encode"):
+            return prediction(job, segmentation), segmentation.labels
+
+
+def empty_config(settings: Settings) -> LabelingConfig:
+    """A config that asks for nothing but the default preset; its version names preset and weights."""
+    return LabelingConfig("", "", "", (), settings.car_preset)
+
+
+def image_cache(settings: Settings) -> ImageCache | None:
+    """The cache that the settings ask for."""
+    if not settings.car_image_cache:
+        return None
+    token = settings.label_studio_api_key.get_secret_value()
+    return ImageCache(Path(settings.car_image_cache), settings.car_image_cache_bytes, token)
 
 
 def prediction(job: Job, segmentation: Segmentation) -> dict[str, Any]:
@@ -112,6 +143,11 @@ def prediction(job: Job, segmentation: Segmentation) -> dict[str, Any]:
     ]
     score = float(np.mean(segmentation.scores)) if regions else 0.0
     return {"result": regions, "score": score, "model_version": job.version}
+
+
+def raw_scores(job: Job, segmentation: Segmentation) -> dict[str, float]:
+    """Every label's score by the name that Label Studio stores, in the config's order; dropped labels have one too."""
+    return {label.name: segmentation.raw_scores.get(label.value, 0.0) for label in job.config.labels}
 
 
 def region_id(job: Job, label: str) -> str:
@@ -135,7 +171,20 @@ def segment(payload: dict[str, Any]) -> str:
     job_id = own.jobs.id_of(job)
     if own.jobs.state(job_id) is State.DONE and own.jobs.result(job_id) is not None:
         return "already done"  # given back by the sweep although it had finished
-    own.jobs.start(job_id)
+    if not own.jobs.start(job_id):
+        return "cancelled"
+    own.reporter.begin(job_id)
+    is_finished = False
+    try:
+        with logs.about(job.project, job.task, job_id):
+            summary = _segment(own, job, job_id)
+        is_finished = True
+    finally:
+        own.reporter.rest(is_finished)
+    return summary
+
+
+def _segment(own: Engine, job: Job, job_id: str) -> str:
     begun = time.perf_counter()
     try:
         result, found = own.predict(job)
@@ -144,10 +193,28 @@ def segment(payload: dict[str, Any]) -> str:
         _record_failure(own, job_id, error)
         raise
     own.device_errors = 0
-    own.jobs.finish(job_id, result, found)
-    summary = f"task {job.task}: {', '.join(found) or 'nothing'} found in {time.perf_counter() - begun:.2f} s"
+    with measures.timed(own.seconds, "keep"):
+        own.jobs.finish(job_id, result, found)
+    seconds = time.perf_counter() - begun
+    with suppress(RedisError):  # the result is kept; what it took is no reason to do it again
+        measures.record(own.redis, seconds, own.seconds)
+    summary = f"{', '.join(found) or 'nothing'} found in {seconds:.2f} s"
     log.info(summary)
     return summary
+
+
+def kind_of(error: Exception) -> Failure:
+    """What kind of failure this error is."""
+    kinds: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Failure], ...] = (
+        (VersionMismatch, Failure.RELEASE),
+        (UNREACHABLE, Failure.NETWORK),
+        (StudioError, Failure.STUDIO),
+        (BaseTimeoutException, Failure.TIMEOUT),
+        (PERMANENT, Failure.IMAGE),
+    )
+    if is_device_error(error):
+        return Failure.DEVICE
+    return next((kind for errors, kind in kinds if isinstance(error, errors)), Failure.OTHER)
 
 
 def is_device_error(error: Exception) -> bool:
@@ -170,41 +237,8 @@ def _record_failure(own: Engine, job_id: str, error: Exception) -> None:
         jobs.retry(job_id, reason)
         log.warning("job %s will be tried again: %s", job_id, reason)
     else:
-        jobs.fail(job_id, reason)
+        jobs.fail(job_id, reason, kind_of(error))
         log.error("job %s failed: %s", job_id, reason)
-
-
-class TakingQueue(Queue):  # type: ignore[misc]
-    """A queue from which a job is taken without a moment in which it is nowhere.
-
-    RQ 2.12 does so (LMOVE into an intermediate list) only for workers with one queue; with two it pops, and a worker
-    killed between popping and starting loses the job. This one moves for any number of queues, first queue first.
-    """
-
-    POLL_SECONDS = 0.25
-
-    @classmethod
-    def dequeue_any(  # type: ignore[no-untyped-def]
-        cls, queues: Iterable[Queue], timeout: int | None, connection, job_class=None, serializer=None, **kwargs: Any
-    ) -> tuple[RQJob, Queue] | None:
-        """See `rq.Queue.dequeue_any`: waits up to `timeout` seconds, None means do not wait."""
-        queues = list(queues)
-        until = time.monotonic() + (timeout or 0)
-        while True:
-            for queue in queues:
-                taken = IntermediateQueue.get_intermediate_queue_key(queue.key)
-                while (job_id := connection.lmove(queue.key, taken)) is not None:
-                    try:
-                        found = (job_class or RQJob).fetch(store.text(job_id), connection, serializer)
-                    except NoSuchJobError:
-                        queue.intermediate_queue.remove(store.text(job_id))
-                    else:
-                        return found, queue
-            if timeout is None:
-                return None
-            if time.monotonic() >= until:
-                raise DequeueTimeout(timeout, [queue.key for queue in queues])
-            time.sleep(cls.POLL_SECONDS)
 
 
 class GPUWorker(SimpleWorker):  # type: ignore[misc]
@@ -259,20 +293,42 @@ def pulse(beat: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
+def device_of(segmenter: Segmenter) -> Device:
+    """The device that a segmenter works on, and what this process holds of its memory now."""
+    if not str(segmenter.device).startswith("cuda"):
+        return Device(str(segmenter.device))
+    from torch import cuda
+
+    _, total = cuda.mem_get_info(segmenter.device)
+    name = f"{cuda.get_device_name(segmenter.device)} ({segmenter.device})"
+    return Device(name, cuda.memory_reserved(segmenter.device), total)
+
+
 def work(settings: Settings, burst: bool = False) -> None:
     """Load the weights of the default preset, then work until told to stop (`burst`: until the queues are empty)."""
     own = engine()
-    default = LabelingConfig("", "", "", (), settings.car_preset)
+    with own.reporter.reporting():
+        try:
+            segmenter = _load(own, settings)
+        except Exception as error:
+            own.reporter.broken(str(error) or type(error).__name__)
+            raise
+        own.reporter.device = lambda: device_of(segmenter)
+        own.reporter.rest()
+        queues = [TakingQueue(name, connection=own.redis, serializer=JSONSerializer) for name in store.QUEUES]
+        worker = GPUWorker(queues, connection=own.redis, serializer=JSONSerializer, worker_ttl=DEAD_AFTER_SECONDS)
+        worker.work(burst=burst, logging_level="WARNING")
+        if own.device_errors >= DEVICE_ERRORS:
+            reason = f"The GPU failed {DEVICE_ERRORS} times in a row; this worker ends so that a new one may start."
+            own.reporter.broken(reason)
+            raise SystemExit(reason)
+
+
+def _load(own: Engine, settings: Settings) -> Segmenter:
     begun = time.perf_counter()
-    segmenter = own.segmenter(default)
+    segmenter = own.segmenter(empty_config(settings))
     # The first image would pay for what is made once: the rivals' texts, the GPU's context and kernels.
     segmenter.segment(np.zeros((64, 64, 3), np.uint8), vocabulary(["anything"]))
     seconds = time.perf_counter() - begun
     log.info("preset %s is ready on %s after %.1f s", settings.car_preset, segmenter.device, seconds)
-    queues = [TakingQueue(name, connection=own.redis, serializer=JSONSerializer) for name in store.QUEUES]
-    worker = GPUWorker(queues, connection=own.redis, serializer=JSONSerializer, worker_ttl=DEAD_AFTER_SECONDS)
-    worker.work(burst=burst, logging_level="WARNING")
-    if own.device_errors >= DEVICE_ERRORS:
-        raise SystemExit(
-            f"The GPU failed {DEVICE_ERRORS} times in a row; this worker ends so that a new one may start."
-        )
+    return segmenter
