@@ -132,8 +132,9 @@ def _union(regions: Sequence[Region], size: tuple[int, int]) -> Mask:
 
 
 def _edge(mask: Mask) -> Mask:
-    """The pixels of a mask that touch its outside; the image's border is not an edge."""
-    inner = cv2.erode(mask.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
+    """The pixels of a mask that touch its outside, or the image's border: every mask that is not empty has some."""
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    inner = cv2.erode(mask.astype(np.uint8), cross, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     edge: Mask = mask & (inner == 0)
     return edge
 
