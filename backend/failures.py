@@ -12,6 +12,8 @@ class Failure(StrEnum):
     """The image is refused: gone, not an image, too large, or at an address that must not be read."""
     NETWORK = "network"
     """Label Studio or the image's host did not answer, however often it was tried."""
+    STUDIO = "studio"
+    """Label Studio refuses us: the token, or the rights of its user."""
     RELEASE = "release"
     """Worker and web process would write different model versions."""
     DEVICE = "device"
@@ -27,6 +29,7 @@ class Failure(StrEnum):
 _FIXES = {
     Failure.IMAGE: "Mend the image or its address, or raise the limit that the reason names",
     Failure.NETWORK: "See that the worker reaches that address (in a container, localhost is the container itself)",
+    Failure.STUDIO: "Run `python -m backend doctor`: it tells whether the token or its user's rights are at fault",
     Failure.RELEASE: "Restart web process, workers and courier from one release, with equal CAR_PRESET and CAR_WEIGHTS",
     Failure.DEVICE: "Free memory on the GPU, or choose another with CAR_DEVICE; see the worker's log",
     Failure.TIMEOUT: "Raise CAR_JOB_TIMEOUT, make the image smaller, or look for fewer labels at once",

@@ -56,12 +56,12 @@ def secrets(env: Mapping[str, str]) -> list[str]:
 class _Form(logging.Formatter):
     """What both forms share: the time in UTC, and the stars."""
 
-    converter = time.gmtime
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 
     def __init__(self, process: str, hidden: list[str]):
         super().__init__()
+        self.converter = time.gmtime
         self.process = process
         self._hidden = re.compile("|".join(map(re.escape, hidden))) if hidden else None
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from redis import Redis
@@ -48,6 +49,16 @@ class Minute:
 
     images: int
     seconds: float
+
+
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the time that the block takes to `seconds[stage]`."""
+    begun = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - begun
 
 
 def record(redis: Redis, job: float, stages: Mapping[str, float], now: float | None = None) -> None:

@@ -168,7 +168,7 @@ def read(redis: Redis) -> tuple[WorkerReport, ...]:
     return tuple(sorted((one for one in reports if one), key=lambda one: (one.host, one.pid, one.name)))
 
 
-def parsed(report: bytes) -> WorkerReport | None:
+def parsed(report: bytes | str) -> WorkerReport | None:
     """A report as it is kept; None when another release wrote it so that it cannot be read."""
     known = {field.name for field in fields(WorkerReport)}
     try:

@@ -12,7 +12,7 @@ import logging
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -27,6 +27,8 @@ class Segmentation:
     labels: tuple[str, ...]
     masks: np.ndarray
     scores: np.ndarray
+    raw_scores: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 class Segmenter:
