@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from model import crf
 from model.presets import Preset
 from model.sizes import enlarge, paint, shrink
+from model.upsampling import guided, nearest
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,22 @@ def draw(image: NDArray[np.uint8], maps: NDArray[np.float32], preset: Preset) ->
     natural = (image.shape[0], image.shape[1])
     if not len(maps):
         return np.zeros(natural, np.uint16)
-    share = min(1.0, preset.crf_max_side / max(natural)) if preset.crf_max_side else 1.0
-    size = (max(1, round(natural[0] * share)), max(1, round(natural[1] * share)))
+    size = canvas_size(*natural, preset)
     full = enlarge(maps, *size)
     if preset.refine == "crf":
         marginals = crf.refine(image if size == natural else shrink(image, *size), full, preset)
     else:
         marginals = crf.with_background(full, preset.background_power)
-    return paint(without_specks(marginals, preset.min_region), natural)
+    marginals = without_specks(marginals, preset.min_region)
+    if size == natural or preset.upsampling == "linear":
+        return paint(marginals, natural)
+    return nearest(marginals, natural) if preset.upsampling == "nearest" else guided(marginals, image)
+
+
+def canvas_size(height: int, width: int, preset: Preset) -> tuple[int, int]:
+    """Return the size at which masks are drawn: the natural one, or at most `crf_max_side` on a side."""
+    share = min(1.0, preset.crf_max_side / max(height, width)) if preset.crf_max_side else 1.0
+    return max(1, round(height * share)), max(1, round(width * share))
 
 
 def without_specks(marginals: NDArray[np.float32], share: float) -> NDArray[np.float32]:

@@ -16,8 +16,10 @@ from model.encoder import Encoder
 from model.mutual import Run, runs
 from model.presets import Preset
 from model.proposals import Proposer
+from model.scores import probabilities, reported
 from model.sizes import bounded, resize, shrink
 from model.stream import Found, drawers_beside, stream
+from model.tiles import Piece, Place, merged, places
 from model.vocabulary import Query, check, vocabulary, without_synonyms
 from model.weights import load
 
@@ -70,7 +72,8 @@ class Segmentation:
 
     labels: the K labels found, in the vocabulary's order. masks: bool [K, H, W], none empty; disjoint, but for those of
     referring expressions. scores: float32 [K], 0..1. raw_scores: every label's last score, dropped ones too. steps: the
-    passes of the recurrence (of stuff, then of things, where they are apart). seconds: per stage.
+    passes of the recurrence (of stuff, then of things, where they are apart; of the image, then of its tiles), with the
+    probabilities that theta compares with (see `model.scores`). seconds: per stage.
     """
 
     labels: tuple[str, ...]
@@ -141,14 +144,22 @@ class Segmenter:
         """Do what needs CLIP; the masks of what was found are still to be drawn. See `segment`."""
         started = perf_counter()
         check(queries)
-        least = thresholds(queries, threshold)
-        view = self.open(image)
-        searches = []
-        for run in runs(queries, self.preset):
-            rows = list(run.rows)
-            outcome = self.find(view, [queries[row] for row in rows], least[rows], run.preset, progress)
-            searches.append(Search(run, outcome, least[rows]))
-        spent = {"trunk": view.seconds, "total": perf_counter() - started}
+        least = probabilities(thresholds(queries, threshold), self.preset)
+        planned = runs(queries, self.preset)
+        found: list[list[Piece]] = [[] for _ in planned]
+        trunk = 0.0
+        for place in self._places(image):
+            view = self.open(image[place])
+            trunk += view.seconds
+            for run, pieces in zip(planned, found, strict=True):
+                rows = list(run.rows)
+                outcome = self.find(view, [queries[row] for row in rows], least[rows], run.preset, progress)
+                pieces.append(Piece(place, outcome))
+        searches = [
+            Search(run, merged(pieces, image.shape, self.preset), least[list(run.rows)])
+            for run, pieces in zip(planned, found, strict=True)
+        ]
+        spent = {"trunk": trunk, "total": perf_counter() - started}
         names, size = [query.label for query in queries], (image.shape[0], image.shape[1])
         drawings = tuple(search.drawing(image) for search in searches)
         return Found(drawings, lambda drawn: _composed(names, size, searches, drawn, spent))
@@ -215,6 +226,14 @@ class Segmenter:
         height, width = (-(-side // patch) * patch for side in seen.shape[:2])
         return Proposer(self._proposals, self._proposals.pixels([resize(seen, height, width)]), self.preset)
 
+    def _places(self, image: NDArray[np.uint8]) -> list[Place]:
+        """Return where to look: at the whole image, and at tiles if there is more to see than `max_patches` show."""
+        if image.ndim != 3:
+            return [(slice(None), slice(None))]  # `open` refuses it
+        height, width = image.shape[:2]
+        shrunk = bounded(height, width, self._proposals.patch, self.preset.max_patches) != (height, width)
+        return places(height, width, self.preset.tiles if shrunk else 1)
+
     def _seen(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the image as CLIP sees it: scaled down until it has at most `max_patches`."""
         patch, most = self._proposals.patch, self.preset.max_patches
@@ -258,14 +277,15 @@ def _composed(
         steps += [Step(tuple(names[rows[i]] for i in alive), fits) for alive, fits in outcome.passes]
         for stage, taken in {**outcome.seconds, "masks": drawing.seconds}.items():
             seconds[stage] = seconds.get(stage, 0) + taken
+    told = reported(scores.clip(0, 1), searches[0].run.preset)
     labels = (np.unique(index[index > 0]) - 1).tolist()
     masks = np.stack([index == i + 1 for i in labels]) if labels else np.zeros((0, *size), bool)
     seconds["masks"] += perf_counter() - started
     return Segmentation(
         labels=tuple(names[i] for i in labels),
         masks=masks,
-        scores=scores[labels].clip(0, 1),
-        raw_scores=dict(zip(names, scores.tolist(), strict=True)),
+        scores=told[labels],
+        raw_scores=dict(zip(names, told.tolist(), strict=True)),
         steps=tuple(steps),
         seconds={**seconds, "total": spent["total"] + seconds["masks"]},
     )

@@ -13,6 +13,7 @@ from typing import Any
 from model.texts import BACKGROUNDS, RELEASED_TEMPLATES
 
 PROMPTS = ("blur", "gray", "black", "circle", "rectangle", "contour")
+MOST_TILES = 4  # on a side: seventeen times the work
 
 
 class PresetError(ValueError):
@@ -89,6 +90,13 @@ class Preset:
     recurrence: str = _setting("loop", "none: nothing is filtered; once; loop: until stable.", "none", "once", "loop")
     refine: str = _setting("crf", "What turns soft maps into masks: a dense CRF, or the largest map.", "none", "crf")
 
+    odds_factor: float = _setting(
+        1.0,
+        "Scores are reported as odds: this times the probability's odds to the power of odds_power. Thresholds of "
+        "regions compare with that, theta with the probability. 1 and 1: the probability itself.",
+    )
+    odds_power: float = _setting(1.0, "See odds_factor.")
+
     # How the released code differs from the paper, or from what was meant.
     scoring: str = _setting(
         "votes",
@@ -149,7 +157,25 @@ class Preset:
     # Bounds; 0 means none.
     max_patches: int = _setting(0, "At most so many patches are seen by the proposals; larger images are scaled down.")
     crf_max_side: int = _setting(0, "At most so many pixels on a side are seen by the CRF.")
+    upsampling: str = _setting(
+        "linear",
+        "How masks get from there to natural size. nearest: pixel by pixel; linear: smooth; guided: along the edges of "
+        "the full image.",
+        *("nearest", "linear", "guided"),
+    )
+    tiles: int = _setting(
+        1,
+        "2: small objects are also looked for in 2 x 2 overlapping tiles of an image that max_patches scales down, at "
+        "5 times the work; 3: 10 times, 4: 17 times; 1: not.",
+    )
     min_region: float = _setting(0.0, "Connected specks below this share of the image are removed.")
+
+    def __post_init__(self) -> None:
+        """Refuse what no stage could work with."""
+        if not 1 <= self.tiles <= MOST_TILES:
+            raise PresetError(f"tiles needs a number from 1 to {MOST_TILES}, not {self.tiles}.")
+        if not (self.odds_factor > 0 and self.odds_power > 0):
+            raise PresetError("odds_factor and odds_power need numbers above 0.")
 
     @property
     def checksum(self) -> str:
