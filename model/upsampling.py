@@ -52,12 +52,12 @@ class Guide:
     """The reduced image [h, w, 3], ready to explain marginals [h, w] by its colours."""
 
     def __init__(self, image: NDArray[np.uint8]) -> None:
-        self._colors = image.astype(np.float32) / 255
+        self._colors = _colors(image)
         self._means = _averaged(self._colors)
         pairs = self._colors[..., :, None] * self._colors[..., None, :]
         means = _averaged(pairs.reshape(*image.shape[:2], 9)).reshape(pairs.shape)
         covariance = means - self._means[..., :, None] * self._means[..., None, :]
-        self._inverse = np.linalg.inv(covariance + SMOOTHNESS * np.eye(3, dtype=np.float32))
+        self._inverse = np.linalg.inv(covariance + np.float32(SMOOTHNESS) * np.eye(3, dtype=np.float32))
 
     def explain(self, marginal: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return [h, w, 4]: what to multiply red, green and blue (0..1) with, and what to add, to get the marginal."""
@@ -81,10 +81,14 @@ def _applied(
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    return np.asarray(np.einsum("hwc,hwc->hw", near[..., :3], pixels.astype(np.float32)) / 255 + near[..., 3])
+    return np.asarray((near[..., :3] * _colors(pixels)).sum(axis=2) + near[..., 3], np.float32)
 
 
-def _averaged(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+def _colors(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.asarray(pixels, np.float32) / np.float32(255)
+
+
+def _averaged(picture: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return the mean over each pixel's window, of [h, w] or of each channel of [h, w, c]."""
     side = 2 * RADIUS + 1
     return np.asarray(cv2.blur(picture, (side, side), borderType=cv2.BORDER_REFLECT), np.float32)
