@@ -120,7 +120,7 @@ def setup() -> Response:
         log.error("project %s cannot be pre-labelled: %s", body.get("project"), error)
         raise BadRequest(str(error)) from None
     try:
-        _predictor().note_version(version)
+        _predictor().note_version(version, project_number(body.get("project")))
         if _predictor().settings.auth:
             note_caller(_predictor().redis, project_number(body.get("project")), request.url_root)
     except RedisError as error:

@@ -19,6 +19,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from backend import store
+from backend.cancel import cancel_outdated, current_version
 from backend.corrector import Corrector
 from backend.delivery import Delivery, backoff
 from backend.jobs import Job, Jobs
@@ -30,7 +31,7 @@ from backend.webhooks import Webhooks
 
 log = logging.getLogger(__name__)
 
-LOCK = "car:courier"
+LOCK = store.COURIER
 LOCK_SECONDS = 15
 """Two couriers at once do no harm (each leases what it pushes), a dead one that holds everybody up does."""
 PUSH_AT_ONCE = 25
@@ -54,7 +55,7 @@ class Courier:
         self.delivery = Delivery(self.redis, self.jobs, settings.car_verify_seconds)
         self.studio = studio or Studio(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
         self.corrector = Corrector(self.redis, settings, self.studio)
-        self.webhooks = Webhooks(self.redis, settings, Predictor(settings), self.corrector.hear)
+        self.webhooks = Webhooks(self.redis, settings, Predictor(settings), self.corrector.hear, self.cancel_outdated)
         self.name = uuid.uuid4().hex
         self._refresh = self.redis.register_script(_REFRESH)
         self._swept = 0.0
@@ -80,6 +81,22 @@ class Courier:
         """Let a standby take over at once."""
         if self.redis.get(LOCK) == self.name.encode():
             self.redis.delete(LOCK)
+
+    def cancel_outdated(self, project: int) -> bool:
+        """Cancel what an older labeling config asked for; False when Label Studio is away, so that it cannot be told.
+
+        The config is read from Label Studio, never from the event: a late or forged one does no harm.
+        """
+        try:
+            found = self.studio.project(project)
+        except StudioUnavailable:
+            return False
+        except StudioError as error:
+            log.error("project %s may have changed, but cannot be read: %s", project, error)
+            return True
+        version = current_version(found["label_config"], self.settings) if found else None
+        cancel_outdated(self.jobs, project, version)
+        return True
 
     def deliver(self) -> int:
         """Push what is due; the number of predictions looked after."""

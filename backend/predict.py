@@ -6,6 +6,7 @@ asks again, and meanwhile the courier pushes. So nothing here ever waits for lon
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -17,11 +18,16 @@ from rq.worker_registration import get_keys
 
 from backend import store
 from backend.delivery import Delivery
-from backend.jobs import Job, Jobs, State
+from backend.job import Job, State, project_of
+from backend.jobs import Jobs
 from backend.project import ConfigError, LabelingConfig, image_url, parse_config
+from backend.queues import is_paused
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)
+
+PROJECT_UPDATED = "PROJECT_UPDATED"
+"""Label Studio's name for the webhook about a changed project, labeling config included."""
 
 Answer = dict[str, Any] | list[Any]
 """A prediction, or `[]`: not ready."""
@@ -47,9 +53,16 @@ class Predictor:
         """
         return parse_config(label_config, self.settings.car_preset).version(self.settings.car_weights)
 
-    def note_version(self, version: str) -> None:
-        """Remember a version that a project showed, for /versions."""
-        self.redis.zadd(store.VERSIONS, {version: time.time()})
+    def note_version(self, version: str, project: int = 0) -> None:
+        """Remember a version that a project showed, for /versions; where it is a new one, tell the courier."""
+        before = self.redis.hget(store.PROJECT_VERSIONS, str(project)) if project else None
+        with self.redis.pipeline() as pipe:
+            pipe.zadd(store.VERSIONS, {version: time.time()})
+            if project:
+                pipe.hset(store.PROJECT_VERSIONS, str(project), version)
+            if before is not None and store.text(before) != version:
+                pipe.lpush(store.INBOX, json.dumps({"action": PROJECT_UPDATED, "project": {"id": project}}))
+            pipe.execute()
 
     def versions(self) -> list[str]:
         """The versions that projects showed, newest first."""
@@ -116,7 +129,9 @@ class Predictor:
     def _wait(self, job_id: str) -> State:
         """Wait a little for a job, unless enough requests wait already or nobody would work on it."""
         seconds = self.settings.car_wait
-        if not seconds or not get_keys(connection=self.redis) or not self._may_wait.acquire(blocking=False):
+        if not seconds or not get_keys(connection=self.redis) or is_paused(self.redis, project_of(job_id)):
+            return State.QUEUED
+        if not self._may_wait.acquire(blocking=False):
             return State.QUEUED
         try:
             self.delivery.hold(job_id, seconds + 1)

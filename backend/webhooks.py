@@ -16,7 +16,7 @@ from redis import Redis
 
 from backend import store
 from backend.jobs import State
-from backend.predict import Predictor
+from backend.predict import PROJECT_UPDATED, Predictor
 from backend.project import ConfigError, parse_config
 from backend.settings import Settings
 from backend.studio import Studio, StudioError
@@ -43,12 +43,17 @@ class Webhooks:
         settings: Settings,
         predictor: Predictor,
         hear: Callable[[Mapping[str, Any]], None] = lambda event: None,
+        changed: Callable[[int], bool] = lambda project: True,
     ):
-        """`hear` is told of every event, whatever becomes of it here."""
+        """`hear` is told of every event, whatever becomes of it here; `changed` of projects that may have changed.
+
+        `changed` answers whether that is dealt with; if not, it is told again.
+        """
         self.redis = redis
         self.settings = settings
         self.predictor = predictor
         self.hear = hear
+        self.changed = changed
         self._protected: set[str] = set()
         self._looked = 0.0
         self._full_until = 0.0
@@ -74,8 +79,10 @@ class Webhooks:
         return True
 
     def _expand(self, event: dict[str, Any]) -> bool:
-        """Ask for the tasks of an import; False when there was no room for all of them."""
+        """Ask for the tasks of an import; False when there was no room for all of them (or nobody to ask)."""
         self.hear(event)
+        if event.get("action") == PROJECT_UPDATED:
+            return self.changed(int(event["project"]["id"]))
         if event.get("action") != "TASKS_CREATED":
             return True
         project = event["project"]
