@@ -1,6 +1,5 @@
 """Pictures in and out: images from files, masks to index maps and overlays."""
 
-import colorsys
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,9 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
+from model.palette import colors, index_picture
 from model.segmenter import Segmentation
-
-PALETTE_SIZE = 256
 
 
 class PictureError(ValueError):
@@ -45,14 +43,6 @@ def index_map(result: Segmentation, labels: Sequence[str]) -> NDArray[np.uint16]
     return index
 
 
-def colors(count: int) -> NDArray[np.uint8]:
-    """Return [count, 3] RGB: black, then hues a golden section apart, so that neighbours differ."""
-    hues = (
-        colorsys.hsv_to_rgb(i * 0.61803 % 1, 0.75 if i % 2 else 0.95, 0.95 if i % 3 else 0.7) for i in range(1, count)
-    )
-    return (np.array([(0, 0, 0), *hues]) * 255).astype(np.uint8)
-
-
 def overlay(image: NDArray[np.uint8], index: NDArray[np.uint16], count: int) -> NDArray[np.uint8]:
     """Tint an image [H, W, 3] by an index map [H, W] of `count` labels, and outline what is tinted."""
     table = colors(count + 1)
@@ -78,12 +68,7 @@ def report(result: Segmentation) -> dict[str, Any]:
 def write(result: Segmentation, image: NDArray[np.uint8], labels: Sequence[str], folder: Path, stem: str) -> None:
     """Write STEM.png (the index map), STEM.overlay.png and STEM.json into a folder that exists."""
     index = index_map(result, labels)
-    if len(labels) < PALETTE_SIZE - 1:
-        picture = Pillow.fromarray(index.astype(np.uint8), mode=None)
-        picture.putpalette(colors(PALETTE_SIZE).tobytes())
-    else:
-        picture = Pillow.fromarray(index)
-    picture.save(folder / f"{stem}.png")
+    index_picture(index, len(labels)).save(folder / f"{stem}.png")
     Pillow.fromarray(overlay(image, index, len(labels))).save(folder / f"{stem}.overlay.png")
     (folder / f"{stem}.json").write_text(
         json.dumps(report(result), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
