@@ -88,9 +88,9 @@ def histograms(fields: Mapping[bytes, bytes]) -> dict[str, Histogram]:
 
 
 def minute_keys(now: float) -> list[str]:
-    """The keys of the last `MINUTES` whole minutes, oldest first; the present one, not over yet, stays out."""
+    """The keys of the last `MINUTES` minutes, oldest first; the last one is the present one, which is not over."""
     this = int(now // 60)
-    return [store.minute_key(minute) for minute in range(this - MINUTES, this)]
+    return [store.minute_key(minute) for minute in range(this - MINUTES + 1, this + 1)]
 
 
 def minute(fields: Mapping[bytes, bytes]) -> Minute:

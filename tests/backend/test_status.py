@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from backend import store
+from backend import overview, store
 from backend.__main__ import main
-from backend.commands.status import as_text, read_status
+from backend.commands.status import as_text
 from backend.delivery import Delivery
 from backend.jobs import Job, Jobs
 from backend.settings import Settings
@@ -24,11 +24,11 @@ def test_it_tells_what_there_is(jobs: Jobs, delivery: Delivery, job: Job) -> Non
     first, _ = delivery.take_due(10)
     delivery.delivered(first)
     delivery.postpone(jobs.id_of(many[2]), 60, "connection refused")
-    status = read_status(jobs, failures=5)
-    told = {name: status[name] for name in ("queued", "running", "failed", "delivered", "in_outbox", "workers")}
-    assert told == {"queued": 3, "running": 0, "failed": 1, "delivered": 1, "in_outbox": 1, "workers": 0}
-    (failure,) = status["failures"]
-    assert (failure["task"], failure["error"]) == (0, "the image is gone (404)")
+    status = overview.read(jobs, shown=5)
+    told = (status.queued, status.running, status.failed, status.delivered, status.in_outbox, status.workers)
+    assert told == (3, 0, 1, 1, 1, 0)
+    (failure,) = status.failures
+    assert (failure.task, failure.error) == (0, "the image is gone (404)")
     text = as_text(status)
     for words in ("task 0 of project 1: the image is gone (404)", "connection refused", "python -m backend worker"):
         assert words in text
