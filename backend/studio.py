@@ -21,6 +21,9 @@ __all__ = ["Studio", "StudioError", "StudioUnavailable"]
 PAGE = 100
 """Tasks or projects asked for at once; Label Studio 1.23 allows no more projects than this."""
 
+WHOLE_PAGE = 20
+"""Tasks asked for at once with all that hangs on them: masks are large."""
+
 SECRET_HEADER = "X-CaR-Secret"
 """What our webhooks carry where the backend asks for a password."""
 
@@ -62,18 +65,19 @@ class Studio:
         tasks = self._task_page(project, query, page_size=1, fields="all")
         return tasks[0] if tasks else None
 
-    def tasks(self, project: int, after: int = 0) -> Iterator[dict[str, Any]]:
+    def tasks(self, project: int, after: int = 0, *, whole: bool = False) -> Iterator[dict[str, Any]]:
         """Yield the project's tasks with their data, by rising id, those beyond `after` only.
 
-        `total_predictions` and `total_annotations` are counts; the predictions and annotations themselves stay out.
-        Pages go by id, so that tasks created or deleted meanwhile neither hide nor repeat another one.
+        `total_predictions` and `total_annotations` are counts; the predictions and annotations themselves come with
+        `whole` only. Pages go by id, so that tasks created or deleted meanwhile neither hide nor repeat another one.
         """
+        size, fields = (WHOLE_PAGE, {"fields": "all"}) if whole else (PAGE, {})
         while True:
             beyond = {"filter": "filter:tasks:id", "operator": "greater", "type": "Number", "value": after}
             query = {"filters": {"conjunction": "and", "items": [beyond]}, "ordering": ["tasks:id"]}
-            page = self._task_page(project, query, page_size=PAGE)
+            page = self._task_page(project, query, page_size=size, **fields)
             yield from page
-            if len(page) < PAGE:
+            if len(page) < size:
                 return
             after = int(page[-1]["id"])
 
