@@ -210,6 +210,7 @@ def _own(app: Flask) -> Flask:
         "webhook": webhook,
         "health": health_or_page,
         "get_version": versions,
+        "metrics": status_page.exposition,
     }
     for endpoint in app.view_functions:
         app.view_functions[endpoint] = views.get(endpoint, _absent)

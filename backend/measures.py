@@ -39,7 +39,7 @@ class Histogram:
 
     def cumulative(self) -> list[tuple[str, int]]:
         """(upper bound, how many were not longer), the last bound being "+Inf": Prometheus's form."""
-        bounds = [*(f"{bound:g}" for bound in BOUNDS), "+Inf"]
+        bounds = [*(str(float(bound)) for bound in BOUNDS), "+Inf"]
         return [(bound, sum(self.counts[: at + 1])) for at, bound in enumerate(bounds)]
 
 

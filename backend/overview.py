@@ -143,8 +143,10 @@ def read(jobs: Jobs, shown: int = 20) -> Overview:
         stages=measures.histograms(cast(Mapping[bytes, bytes], redis.hgetall(store.STAGES))),
         worker_reports=told,
         running_tasks=_running(jobs, started[:RUNNING_SHOWN], told, now),
-        failures=tuple(_failed(job_id, ticket, now) for job_id, ticket in jobs.failures(shown)),
-        undelivered=tuple(_undelivered(jobs, text(one)) for one in redis.zrange(store.OUTBOX, 0, shown - 1)),
+        failures=tuple(_failed(job_id, ticket, now) for job_id, ticket in jobs.failures(shown)) if shown else (),
+        undelivered=tuple(_undelivered(jobs, text(one)) for one in redis.zrange(store.OUTBOX, 0, shown - 1))
+        if shown
+        else (),
     )
 
 
