@@ -158,7 +158,7 @@ def _floor(segmenter: Segmenter, image: NDArray[np.uint8], looks: int, kept: int
         "trunk": clock(segmenter.device, lambda: proposals.images(whole))[0],
         "classifier": clock(segmenter.device, look)[0],
     }
-    if kept and preset.refine == "crf":
+    if kept and preset.refine != "none":
         share = min(1.0, preset.crf_max_side / max(image.shape[:2])) if preset.crf_max_side else 1.0
         small = shrink(image, max(1, round(image.shape[0] * share)), max(1, round(image.shape[1] * share)))
         maps = np.random.default_rng(0).random((kept, *small.shape[:2]), np.float32)

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from model import crf
 from model.presets import Preset
+from model.regions import Refiner
+from model.settings import WITH_REGIONS, WITH_SAM
 from model.sizes import enlarge, paint, shrink
 from model.upsampling import guided, nearest
 
@@ -28,34 +30,49 @@ class Drawing:
     image: NDArray[np.uint8]
     maps: NDArray[np.float32]
     preset: Preset
+    scores: NDArray[np.float32]
+    refiner: Refiner
 
     @property
     def portable(self) -> bool:
         """Whether another process may draw: what takes long and needs no weights."""
-        return self.preset.refine == "crf" and len(self.maps) > 0
+        return self.preset.refine not in ("none", *WITH_SAM) and len(self.maps) > 0
 
     def draw(self) -> Drawn:
         """Draw."""
         started = perf_counter()
-        index = draw(self.image, self.maps, self.preset)
+        index = draw(self.image, self.maps, self.preset, self.scores, self.refiner)
         return Drawn(index, perf_counter() - started)
 
 
-def draw(image: NDArray[np.uint8], maps: NDArray[np.float32], preset: Preset) -> NDArray[np.uint16]:
+def draw(
+    image: NDArray[np.uint8],
+    maps: NDArray[np.float32],
+    preset: Preset,
+    scores: NDArray[np.float32] | None = None,
+    refiner: Refiner | None = None,
+) -> NDArray[np.uint16]:
     """Return the index map [H, W] of an image (0 = background, i = i-th label from 1), given soft maps [K, h, w].
 
-    Masks are drawn at natural size, or at `crf_max_side` and then enlarged.
+    Masks are drawn at natural size, or at `crf_max_side` and then enlarged. scores: [K], for labels that regions would
+    give the same pixel; by default all are equal. refiner: keeps HQ-SAM loaded, where `refine` asks for it.
     """
     natural = (image.shape[0], image.shape[1])
     if not len(maps):
         return np.zeros(natural, np.uint16)
     size = canvas_size(*natural, preset)
     full = enlarge(maps, *size)
-    if preset.refine == "crf":
-        marginals = crf.refine(image if size == natural else shrink(image, *size), full, preset)
-    else:
+    seen = image if size == natural else shrink(image, *size)
+    if preset.refine == "none":
         marginals = crf.with_background(full, preset.background_power)
+    else:
+        marginals = crf.refine(seen, full, preset)
     marginals = without_specks(marginals, preset.min_region)
+    if preset.refine in WITH_REGIONS:
+        known = np.ones(len(maps), np.float32) if scores is None else scores
+        index = (refiner or Refiner()).refine(seen, marginals, known, preset)
+        channels = np.arange(len(marginals))[:, None, None]
+        marginals = without_specks((index == channels).astype(np.float32), preset.min_region)
     if size == natural or preset.upsampling == "linear":
         return paint(marginals, natural)
     return nearest(marginals, natural) if preset.upsampling == "nearest" else guided(marginals, image)

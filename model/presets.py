@@ -33,10 +33,16 @@ def _demo_grounds() -> tuple[str, ...]:
     return tuple(word for names in grounds.values() for word in names)
 
 
-_VOC = Preset(name="voc", eta=0.4, theta=0.6, lambda_=0.4, prompts=("circle", "blur"))
-_COCO_OBJECT = Preset(name="coco-object", eta=0.5, theta=0.3, lambda_=0.5, prompts=("blur", "gray"))
-_CONTEXT = Preset(
+# How the released code matches masks with HQ-SAM's: always with a guard, and at least one region is tried.
+_RELEASED = Preset(phi_iom=0.6, phi_iou=0.9, iom_guard=0.05, iom_best="yes")
+_VOC = replace(_RELEASED, name="voc", eta=0.4, theta=0.6, lambda_=0.4, prompts=("circle", "blur"))
+_COCO_OBJECT = replace(
+    _RELEASED, name="coco-object", eta=0.5, theta=0.3, lambda_=0.5, prompts=("blur", "gray"), phi_iom=0.7
+)
+_CONTEXT = replace(
+    _RELEASED,
     name="context",
+    phi_iom=0.5,
     eta=0.6,
     theta=0.25,
     lambda_=0.4,
@@ -45,11 +51,18 @@ _CONTEXT = Preset(
     mutual="released",
 )
 _ADE = replace(
-    _CONTEXT, name="ade", lambda_=0.7, prompts=("gray", "blur"), stuff_prompts=("gray", "blur"), mutual="released"
+    _CONTEXT,
+    name="ade",
+    phi_iom=0.6,
+    lambda_=0.7,
+    prompts=("gray", "blur"),
+    stuff_prompts=("gray", "blur"),
 )
 # Sentences stand in one template and go through one softmax: the released code votes only over labels.
-_REFCOCO = Preset(
+_REFCOCO = replace(
+    _RELEASED,
     name="refcoco",
+    phi_iom=0.5,
     classifier_model="ViT-B-16-quickgelu",
     eta=0.5,
     theta=0.3,
@@ -60,7 +73,16 @@ _REFCOCO = Preset(
 )
 _REFCOCO_PLUS = replace(_REFCOCO, name="refcoco+", eta=0.2, theta=0.1, prompts=("circle", "blur"))
 _REFCOCOG = replace(_REFCOCO_PLUS, name="refcocog", eta=0.5, lambda_=0.6)
-_DEMOS = Preset(name="demos", eta=0.5, theta=0.0, lambda_=0.6, prompts=("gray", "blur"))
+_DEMOS = replace(
+    _RELEASED,
+    name="demos",
+    eta=0.5,
+    theta=0.0,
+    lambda_=0.6,
+    prompts=("gray", "blur"),
+    phi_iou=0.0,
+    iom_guard=0.01,
+)
 _FAITHFUL = (_VOC, _COCO_OBJECT, _CONTEXT, _ADE, _REFCOCO, _REFCOCO_PLUS, _REFCOCOG, _DEMOS)
 
 
@@ -84,6 +106,10 @@ def _as_written(released: Preset) -> Preset:
         box_edge="keep",
         box_side="target",
         crf_image="plain",
+        phi_iom=0.7,
+        phi_iou=0.7,
+        iom_guard=0.0,
+        iom_best="no",
     )
 
 

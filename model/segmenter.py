@@ -16,6 +16,7 @@ from model.encoder import Encoder
 from model.mutual import Run, runs
 from model.presets import Preset
 from model.proposals import Proposer
+from model.regions import Refiner
 from model.scores import probabilities, reported
 from model.sizes import bounded, resize, shrink
 from model.stream import Found, drawers_beside, stream
@@ -59,11 +60,12 @@ class Search:
         """What the numbers of the drawing, 0 = background, mean in the image: the query's place among all, plus 1."""
         return np.array([0, *(self.run.rows[self.outcome.survivors[row]] + 1 for row in self.shown)], np.uint16)
 
-    def drawing(self, image: NDArray[np.uint8]) -> Drawing:
+    def drawing(self, image: NDArray[np.uint8], refiner: Refiner) -> Drawing:
         """Return what is to be drawn: maps times their scores to the power `score_power`, the surer one wins."""
         outcome, rows = self.outcome, self.shown
-        surety = outcome.scores[[outcome.survivors[row] for row in rows]] ** np.float32(self.run.preset.score_power)
-        return Drawing(image, outcome.maps[rows] * surety[:, None, None], self.run.preset)
+        scores = outcome.scores[[outcome.survivors[row] for row in rows]]
+        surety = scores ** np.float32(self.run.preset.score_power)
+        return Drawing(image, outcome.maps[rows] * surety[:, None, None], self.run.preset, scores, refiner)
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class Segmenter:
         self._classifier = (
             self._proposals if same else Encoder(classifier, self.device, preset.positions, preset.precision)
         )
+        self.refiner = Refiner(str(self.device)).prepare(preset)
 
     def segment(
         self,
@@ -161,7 +164,8 @@ class Segmenter:
         ]
         spent = {"trunk": trunk, "total": perf_counter() - started}
         names, size = [query.label for query in queries], (image.shape[0], image.shape[1])
-        drawings = tuple(search.drawing(image) for search in searches)
+        refiner = self.refiner.prepare(self.preset)
+        drawings = tuple(search.drawing(image, refiner) for search in searches)
         return Found(drawings, lambda drawn: _composed(names, size, searches, drawn, spent))
 
     def open(self, image: NDArray[np.uint8]) -> View:

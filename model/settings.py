@@ -13,6 +13,9 @@ from typing import Any
 from model.texts import BACKGROUNDS, RELEASED_TEMPLATES
 
 PROMPTS = ("blur", "gray", "black", "circle", "rectangle", "contour")
+WITH_SAM = ("sam", "sam-vote", "sam-prompt")  # values of `refine` that need HQ-SAM's weights
+WITH_REGIONS = (*WITH_SAM, "regions", "regions-vote")
+SAM_MODELS = ("vit_tiny", "vit_b", "vit_l", "vit_h")
 MOST_TILES = 4  # on a side: seventeen times the work
 
 
@@ -88,7 +91,13 @@ class Preset:
         "clip-es", "clip-es: Grad-CAM, spread by affinity; grad-cam: alone (CaR, Table 2).", "clip-es", "grad-cam"
     )
     recurrence: str = _setting("loop", "none: nothing is filtered; once; loop: until stable.", "none", "once", "loop")
-    refine: str = _setting("crf", "What turns soft maps into masks: a dense CRF, or the largest map.", "none", "crf")
+    refine: str = _setting(
+        "crf",
+        "What turns soft maps into masks. none: the largest map; crf: a dense CRF. After the CRF, regions: masks are "
+        "replaced by regions of even colour that fit them by IoM; sam: by HQ-SAM's; sam-prompt: HQ-SAM is asked about "
+        "each mask; sam-vote, regions-vote: each region takes the label that most of its pixels have.",
+        *("none", "crf", *WITH_REGIONS),
+    )
 
     odds_factor: float = _setting(
         1.0,
@@ -154,6 +163,21 @@ class Preset:
     crf_position_sigma: float = _setting(67.0, "Its width in pixels.")
     crf_color_sigma: float = _setting(3.0, "Its width in grey levels.")
 
+    # Regions: HQ-SAM's and those by colour, and how masks are matched with them (CaR, Section 3.4; docs/regions.md).
+    sam_model: str = _setting("vit_h", "HQ-SAM's size.", *SAM_MODELS)
+    sam_weights: str = _setting("published", "published (downloaded on first use), random (seeded), or a file.")
+    points_per_side: int = _setting(64, "HQ-SAM is asked at so many points on each side of a grid over the image.")
+    sam_quality: float = _setting(0.88, "HQ-SAM's masks count if the IoU that it expects of them exceeds this.")
+    sam_stability: float = _setting(0.95, "They count if they change less than this with the cutoff of their logits.")
+    sam_nms: float = _setting(0.7, "Of two masks whose boxes have a larger IoU than this, the better one stays.")
+    phi_iom: float = _setting(0.7, "Regions whose IoM with a mask exceeds this are united (CaR, Section 3.4).")
+    phi_iou: float = _setting(0.7, "What takes a mask's place has a larger IoU with it than this (CaR, Section 3.4).")
+    iom_guard: float = _setting(0.0, "A region smaller than the mask has to cover this share of it; not in the paper.")
+    iom_best: str = _setting("no", "yes: where no region fits, the one with the largest IoM is tried.", "yes", "no")
+    vote_share: float = _setting(0.5, "A region votes if more than this share of its pixels agree.")
+    region_scale: float = _setting(100.0, "How coarse the finest regions of even colour are (Felzenszwalb's scale).")
+    region_levels: int = _setting(1, "Levels of regions of even colour, each four times as coarse as the one before.")
+
     # Bounds; 0 means none.
     max_patches: int = _setting(0, "At most so many patches are seen by the proposals; larger images are scaled down.")
     crf_max_side: int = _setting(0, "At most so many pixels on a side are seen by the CRF.")
@@ -174,6 +198,8 @@ class Preset:
         """Refuse what no stage could work with."""
         if not 1 <= self.tiles <= MOST_TILES:
             raise PresetError(f"tiles needs a number from 1 to {MOST_TILES}, not {self.tiles}.")
+        if not (self.points_per_side and self.region_levels):
+            raise PresetError("points_per_side and region_levels need numbers from 1 up.")
         if not (self.odds_factor > 0 and self.odds_power > 0):
             raise PresetError("odds_factor and odds_power need numbers above 0.")
 
