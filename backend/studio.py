@@ -14,9 +14,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from backend.studio_filter import TaskFilter, query
 from backend.studio_session import StudioError, StudioSession, StudioUnavailable
 
-__all__ = ["Studio", "StudioError", "StudioUnavailable"]
+__all__ = ["Studio", "StudioError", "StudioUnavailable", "TaskFilter"]
 
 PAGE = 100
 """Tasks or projects asked for at once; Label Studio 1.23 allows no more projects than this."""
@@ -61,29 +62,41 @@ class Studio:
         """
         if project is None:
             return self._or_none(f"/api/tasks/{task_id}/", params={"resolve_uri": "false"})
-        query = {"selectedItems": {"all": False, "included": [task_id]}}
-        tasks = self._task_page(project, query, page_size=1, fields="all")
+        selected = {"selectedItems": {"all": False, "included": [task_id]}}
+        tasks = self._task_page(project, selected, page_size=1, fields="all")
         return tasks[0] if tasks else None
 
-    def tasks(self, project: int, after: int = 0, *, whole: bool = False) -> Iterator[dict[str, Any]]:
+    def tasks(self, project: int, after: int = 0, which: TaskFilter | None = None) -> Iterator[dict[str, Any]]:
         """Yield the project's tasks with their data, by rising id, those beyond `after` only.
 
-        `total_predictions` and `total_annotations` are counts; the predictions and annotations themselves come with
-        `whole` only. Pages go by id, so that tasks created or deleted meanwhile neither hide nor repeat another one.
+        `total_predictions` and `total_annotations` are counts; the predictions and annotations themselves stay out.
+        Pages go by id, so that tasks created or deleted meanwhile neither hide nor repeat another one.
         """
-        size, fields = (WHOLE_PAGE, {"fields": "all"}) if whole else (PAGE, {})
-        while True:
-            beyond = {"filter": "filter:tasks:id", "operator": "greater", "type": "Number", "value": after}
-            query = {"filters": {"conjunction": "and", "items": [beyond]}, "ordering": ["tasks:id"]}
-            page = self._task_page(project, query, page_size=size, **fields)
+        while page := self.tasks_beyond(project, after, which):
             yield from page
-            if len(page) < size:
-                return
             after = int(page[-1]["id"])
 
-    def _task_page(self, project: int, query: Mapping[str, Any], **options: Any) -> list[dict[str, Any]]:
-        params = {"project": project, "resolve_uri": "false", "query": json.dumps(query), **options}
-        return _objects(_object(self.session.get("/api/tasks/", params=params)).get("tasks"))
+    def tasks_beyond(self, project: int, after: int, which: TaskFilter | None = None) -> list[dict[str, Any]]:
+        """Return one page of `tasks`; it is empty when there are no more."""
+        return self._task_page(project, query(which, after), page_size=PAGE)
+
+    def count_tasks(self, project: int, which: TaskFilter | None = None) -> int:
+        """Return how many tasks of a project there are, or how many match."""
+        return int(self._task_list(project, query(which), page_size=1).get("total", 0))
+
+    def spread_tasks(self, project: int, count: int, which: TaskFilter | None = None) -> list[dict[str, Any]]:
+        """Return up to `count` tasks at even distances over the project, by rising id; see `tasks`."""
+        total = self.count_tasks(project, which)
+        places = sorted({1 + (2 * number + 1) * total // (2 * count) for number in range(count)} if total else ())
+        pages = (self._task_page(project, query(which), page_size=1, page=min(place, total)) for place in places)
+        return [task for page in pages for task in page]
+
+    def _task_page(self, project: int, asked: Mapping[str, Any], **options: Any) -> list[dict[str, Any]]:
+        return _objects(self._task_list(project, asked, **options).get("tasks"))
+
+    def _task_list(self, project: int, asked: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+        params = {"project": project, "resolve_uri": "false", "query": json.dumps(asked), **options}
+        return _object(self.session.get("/api/tasks/", params=params))
 
     def delete_task(self, task_id: int) -> bool:
         """Delete a task with all that hangs on it; False when it was gone already."""
