@@ -66,19 +66,24 @@ class Studio:
         tasks = self._task_page(project, selected, page_size=1, fields="all")
         return tasks[0] if tasks else None
 
-    def tasks(self, project: int, after: int = 0, which: TaskFilter | None = None) -> Iterator[dict[str, Any]]:
-        """Yield the project's tasks with their data, by rising id, those beyond `after` only.
+    def tasks(
+        self, project: int, after: int = 0, which: TaskFilter | None = None, *, whole: bool = False
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the project's tasks that match, with their data, by rising id, those beyond `after` only.
 
-        `total_predictions` and `total_annotations` are counts; the predictions and annotations themselves stay out.
-        Pages go by id, so that tasks created or deleted meanwhile neither hide nor repeat another one.
+        `total_predictions` and `total_annotations` are counts; the predictions and annotations themselves come with
+        `whole` only. Pages go by id, so that tasks created or deleted meanwhile neither hide nor repeat another one.
         """
-        while page := self.tasks_beyond(project, after, which):
+        while page := self.tasks_beyond(project, after, which, whole=whole):
             yield from page
             after = int(page[-1]["id"])
 
-    def tasks_beyond(self, project: int, after: int, which: TaskFilter | None = None) -> list[dict[str, Any]]:
+    def tasks_beyond(
+        self, project: int, after: int, which: TaskFilter | None = None, *, whole: bool = False
+    ) -> list[dict[str, Any]]:
         """Return one page of `tasks`; it is empty when there are no more."""
-        return self._task_page(project, query(which, after), page_size=PAGE)
+        size, fields = (WHOLE_PAGE, {"fields": "all"}) if whole else (PAGE, {})
+        return self._task_page(project, query(which, after), page_size=size, **fields)
 
     def count_tasks(self, project: int, which: TaskFilter | None = None) -> int:
         """Return how many tasks of a project there are, or how many match."""
