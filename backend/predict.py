@@ -89,16 +89,9 @@ class Predictor:
         self, tasks: Sequence[Mapping[str, Any]], project: int, config: LabelingConfig, version: str, queue: str
     ) -> list[tuple[str, State] | None]:
         """Ask for many tasks: (job id, where it stands) for each, or None when it has no image (logged)."""
-        jobs = [self._job(task, project, config, version) for task in tasks]
+        jobs = [job_of(task, project, config, version) for task in tasks]
         states = iter(self.jobs.request_many([job for job in jobs if job is not None], queue))
         return [None if job is None else (self.jobs.id_of(job), next(states)) for job in jobs]
-
-    def _job(self, task: Mapping[str, Any], project: int, config: LabelingConfig, version: str) -> Job | None:
-        try:
-            return Job(project, int(task["id"]), image_url(config, task.get("data")), config, version)
-        except (ConfigError, KeyError, TypeError, ValueError, OverflowError) as error:
-            log.error("task %s of project %s is left out: %s", task.get("id"), project, error)
-            return None
 
     def _fill(
         self,
@@ -145,6 +138,15 @@ class Predictor:
             return State.QUEUED
         finally:
             self._may_wait.release()
+
+
+def job_of(task: Mapping[str, Any], project: int, config: LabelingConfig, version: str) -> Job | None:
+    """The job for a task as Label Studio sends it, or None when it has no image (logged)."""
+    try:
+        return Job(project, int(task["id"]), image_url(config, task.get("data")), config, version)
+    except (ConfigError, KeyError, TypeError, ValueError, OverflowError) as error:
+        log.error("task %s of project %s is left out: %s", task.get("id"), project, error)
+        return None
 
 
 def has_version(task: Mapping[str, Any], version: str) -> bool:
