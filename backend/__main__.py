@@ -17,6 +17,7 @@ COMMANDS = {
     "pause": "let the jobs of a project, or all, wait",
     "resume": "let what was paused go on",
     "cancel": "empty the queue of a project",
+    "export": "annotations or predictions of a project, as PNG masks or in COCO's or YOLO's format",
     "requeue": "give failed tasks another chance",
     "status": "what is queued, running, failed (and why) and not yet delivered",
     "doctor": "check each link of the chain from Redis to Label Studio, and tell what to do",

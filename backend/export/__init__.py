@@ -1,0 +1,1 @@
+"""Annotations or predictions of a project, out of Label Studio and into files that training code reads."""

@@ -1,0 +1,213 @@
+"""Walks a project and writes an export, which may be stopped at any time and goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Pillow
+
+from backend.decoding import ImageError
+from backend.export.formats import Drawing, Format, Record, replacing, write_text, writer
+from backend.export.regions import Region, RegionError, regions, size_of
+from backend.project import ConfigError, LabelingConfig, image_url
+
+PARTIAL, WHOLE = "export.partial.jsonl", "export.jsonl"
+"""What was written so far, one task a line after one for the `Plan`; renamed when all is written."""
+
+Fetch = Callable[[str, int], npt.NDArray[np.uint8]]
+"""`ImageFetcher.fetch`."""
+
+
+class ExportError(Exception):
+    """The export cannot begin; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is exported: two runs with equal plans may share a folder.
+
+    source: `annotations` or `predictions`. labels: as Label Studio stores them, in the order of the labeling config.
+    version: of the predictions; "" for the newest that this backend made. tolerance: of outlines, in pixels.
+    """
+
+    project: int
+    format: str
+    source: str
+    labels: tuple[str, ...]
+    version: str = ""
+    tolerance: float = 0.5
+    images: bool = False
+
+
+@dataclass
+class Summary:
+    """How an export went: tasks written, those without what was asked for, and what could not be written, and why."""
+
+    written: int = 0
+    without: int = 0
+    problems: dict[int, str] = field(default_factory=dict)
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Count a task by its line in the log."""
+        if "problem" in line:
+            self.problems[line["task"]] = line["problem"]
+        elif "stem" in line:
+            self.written += 1
+        else:
+            self.without += 1
+
+
+class Exporter:
+    """One export into one folder. Raises ExportError when the folder holds another one."""
+
+    def __init__(self, plan: Plan, config: LabelingConfig, folder: Path, fetch: Fetch) -> None:
+        self._plan, self._config, self._folder, self._fetch = plan, config, folder, fetch
+        folder.mkdir(parents=True, exist_ok=True)
+        self.summary = Summary()
+        self.after = 0
+        """The last task that an interrupted run came to; 0 when there was none."""
+        self._records: list[Record] = []
+        self._stems: set[str] = set()
+        for line in self._resumed():
+            self._note(line)
+        self._format: Format = writer(plan.format, folder, plan.labels, plan.tolerance)
+
+    def run(self, tasks: Iterator[Mapping[str, Any]], told: Callable[[], object]) -> Summary:
+        """Write tasks, by rising id and with all that hangs on them, beyond `after`; `told` hears of each.
+
+        What cannot be written is a problem of its task: the others go on.
+        """
+        with (self._folder / PARTIAL).open("a", encoding="utf-8") as log:
+            if log.tell() == 0:
+                log.write(_line(asdict(self._plan)))
+            for task in tasks:
+                try:
+                    line = self._export(task) or {"task": int(task["id"])}
+                except (RegionError, ConfigError, ImageError) as error:
+                    line = {"task": int(task["id"]), "problem": str(error)}
+                self._note(line)
+                log.write(_line(line))
+                log.flush()
+                told()
+        self._finish()
+        return self.summary
+
+    def _note(self, line: Record) -> None:
+        self.summary.add(line)
+        self.after = line["task"]
+        if "stem" in line:
+            self._records.append(line)
+            self._stems.add(line["stem"])
+
+    def _export(self, task: Mapping[str, Any]) -> Record | None:
+        result = chosen(task, self._plan)
+        if result is None:
+            return None
+        drawn = regions(result, self._plan.labels)
+        address = image_url(self._config, task.get("data"))
+        size, picture = size_of(result), None
+        if self._plan.images or size is None:
+            picture = self._fetch(address, int(task["id"]))
+            size = picture.shape[0], picture.shape[1]
+        drawing = self._drawing(task, address, size, drawn)
+        if self._plan.images and picture is not None:
+            self._save(picture, drawing)
+        return self._format.write(drawing)
+
+    def _drawing(
+        self, task: Mapping[str, Any], address: str, size: tuple[int, int], drawn: Sequence[Region]
+    ) -> Drawing:
+        if drawn and drawn[0].mask.shape != size:
+            height, width = drawn[0].mask.shape
+            raise RegionError(f"the image is {size[1]} x {size[0]} now, its regions were drawn on {width} x {height}")
+        name = PurePosixPath(file_name(address))
+        stem = name.stem if name.stem not in self._stems else f"{name.stem}-{task['id']}"
+        file = f"{stem}{'.jpg' if name.suffix.lower() in ('.jpg', '.jpeg') else '.png'}"
+        return Drawing(int(task["id"]), stem, file if self._plan.images else name.name, *size, drawn)
+
+    def _save(self, picture: npt.NDArray[np.uint8], drawing: Drawing) -> None:
+        (self._folder / "images").mkdir(exist_ok=True)
+        path = self._folder / "images" / drawing.file
+        with replacing(path) as partial:
+            Pillow.fromarray(picture).save(partial, format="JPEG" if path.suffix == ".jpg" else "PNG", quality=95)
+
+    def _resumed(self) -> Iterator[Record]:
+        """Read what an interrupted run wrote; a last line that was cut off is forgotten."""
+        for name in (PARTIAL, WHOLE):
+            path = self._folder / name
+            if not path.exists():
+                continue
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            if lines and json.loads(lines[0]) != json.loads(_line(asdict(self._plan))):
+                raise ExportError(
+                    f"{self._folder} holds another export (see the first line of {name}). Choose another --out, or "
+                    "delete that folder."
+                )
+            if name == WHOLE:
+                return
+            complete = [line for line in lines if line.endswith("\n")]
+            write_text(path, "".join(complete))
+            yield from map(json.loads, complete[1:])
+            return
+
+    def _finish(self) -> None:
+        """Write what tells of all images; delete files of an earlier export whose tasks are gone since."""
+        self._format.finish(self._records)
+        kept = {path for record in self._records for path in self._files(record)}
+        earlier = self._folder / WHOLE
+        if earlier.exists():
+            before = [json.loads(line) for line in earlier.read_text(encoding="utf-8").splitlines()[1:]]
+            for path in {path for line in before if "stem" in line for path in self._files(line)} - kept:
+                path.unlink(missing_ok=True)
+        (self._folder / PARTIAL).replace(earlier)
+
+    def _files(self, record: Record) -> list[Path]:
+        pictures = [self._folder / "images" / record["file"]] if self._plan.images else []
+        return [*self._format.files(record), *pictures]
+
+
+def chosen(task: Mapping[str, Any], plan: Plan) -> list[Mapping[str, Any]] | None:
+    """The result to export of a task with its annotations and predictions; None when it has none of that kind.
+
+    Of annotations the one marked as ground truth, else the one changed last; skipped ones do not count. Of predictions
+    the newest of the plan's version, or of any that this backend made.
+    """
+    if plan.source == "annotations":
+        found = [one for one in task.get("annotations") or [] if not one.get("was_cancelled")]
+        found.sort(key=lambda one: (bool(one.get("ground_truth")), str(one.get("updated_at")), one.get("id", 0)))
+    else:
+        found = [one for one in task.get("predictions") or [] if _ours(str(one.get("model_version")), plan.version)]
+        found.sort(key=lambda one: one.get("id", 0))
+    return list(found[-1].get("result") or []) if found else None
+
+
+def _ours(version: str, wanted: str) -> bool:
+    return version == wanted if wanted else version.startswith("car-")
+
+
+def file_name(address: str) -> str:
+    """The name of the file at an image's address, safe as a name in our folder.
+
+    Label Studio 1.23 puts eight digits before the name of an upload; local files and cloud addresses keep the whole
+    name in the path or in a query.
+    """
+    if address.startswith("data:"):
+        return "image.png"
+    parts = urlsplit(address)
+    path = parse_qs(parts.query).get("d", [parts.path])[0] if "local-files" in parts.path else parts.path
+    name = PurePosixPath(unquote(path)).name
+    if "/upload/" in parts.path:
+        name = re.sub(r"^[0-9a-f]{8}-", "", name)
+    return re.sub(r"[^\w.,@()+ -]", "_", name).lstrip(".") or "image.png"
+
+
+def _line(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False) + "\n"
