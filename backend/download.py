@@ -70,7 +70,7 @@ class Downloader:
                     return self._try(transport, url, known, deadline)
                 except ImageUnavailable as error:
                     wait = error.wait or pause * random.uniform(0.5, 1.5)
-                    if wait > min(LONGEST_WAIT, deadline.remaining):
+                    if deadline.passed or wait > min(LONGEST_WAIT, deadline.remaining):
                         raise
                 time.sleep(wait)
             return self._try(transport, url, known, deadline)
