@@ -2,15 +2,12 @@
 
 import base64
 import gzip
-import io
 import socket
 import ssl
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,96 +15,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from backend import download
 from backend.images import ImageError, ImageFetcher, ImageUnavailable, Limits
+from tests.backend.site import PIXELS, PNG, TOKEN, Reply, Site, redirect
 
-PIXELS = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
-TOKEN = {"Authorization": "Token 7c0ffee7"}
 SECRET = "X-Amz-Signature=5ec2e7"
-
-
-def png() -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(PIXELS).save(file, "PNG")
-    return file.getvalue()
-
-
-PNG = png()
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a server answers: after the headers the body in parts, each after a pause of ``pause`` seconds."""
-
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
-    parts: tuple[bytes, ...] = (PNG,)
-    pause: float = 0.0
-    length: int | None = -1  # -1: the true one; None: none announced
-
-
-def redirect(target: str, status: int = 302) -> Reply:
-    return Reply(status, {"Location": target}, (b"<html>moved</html>",))
-
-
-class Site:
-    """A web server on one address, with a table of replies and a record of what was asked."""
-
-    def __init__(self, address: str, context: ssl.SSLContext | None = None) -> None:
-        self.replies: dict[str, Reply] = {}
-        self.asked: list[tuple[str, dict[str, str]]] = []
-        self.closing = threading.Event()
-        site = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                site.answer(self)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            request_queue_size = 20
-            daemon_threads = False  # so that closing waits for all
-
-            def handle_error(self, request: Any, client_address: Any) -> None:
-                pass  # clients hang up on us by design
-
-        self.server = Server((address, 0), Handler)
-        if context is not None:
-            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
-        self.port = self.server.server_port
-        self.url = f"http{'s' if context else ''}://{address}:{self.port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
-
-    def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        self.asked.append((handler.path, dict(handler.headers)))
-        path = handler.path.partition("?")[0]
-        reply = self.replies.get(handler.path) or self.replies.get(path) or Reply(404, {}, (b"no",))
-        handler.send_response(reply.status)
-        length = sum(map(len, reply.parts)) if reply.length == -1 else reply.length
-        for name, value in reply.headers.items():
-            handler.send_header(name, value)
-        if length is not None:
-            handler.send_header("Content-Length", str(length))
-        handler.end_headers()
-        for part in reply.parts:
-            self.closing.wait(reply.pause)
-            handler.wfile.write(part)
-
-    @property
-    def tokens(self) -> list[str | None]:
-        """The Authorization header of each request so far."""
-        return [headers.get("Authorization") for _, headers in self.asked]
-
-    def close(self) -> None:
-        self.closing.set()
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
 
 
 @pytest.fixture(scope="module")
