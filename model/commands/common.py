@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
-def add_settings(command: argparse.ArgumentParser) -> None:
+def add_settings(command: argparse.ArgumentParser, preset: str | None = "demo", default: str = "demo") -> None:
     """Add the flags that choose a preset, its weights, single settings and the device."""
-    command.add_argument("--preset", default="demo", metavar="NAME", help="which settings (default: demo)")
+    command.add_argument("--preset", default=preset, metavar="NAME", help=f"which settings (default: {default})")
     command.add_argument("--weights", metavar="demo|random|DIR", help="instead of the preset's own")
     command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another setting's value")
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
@@ -22,10 +22,15 @@ def add_settings(command: argparse.ArgumentParser) -> None:
 
 def chosen(options: argparse.Namespace) -> "Preset":
     """Return the preset with the settings that `--set` changes. Raises PresetError."""
+    return preset(options.preset, overrides(options))
+
+
+def overrides(options: argparse.Namespace) -> dict[str, str]:
+    """Return what `--set` changes, by the setting's name. Raises PresetError."""
     pairs = [item.partition("=") for item in options.set]
     if not all(sign for _, sign, _ in pairs):
         raise PresetError("--set takes NAME=VALUE.")
-    return preset(options.preset, {name: value for name, _, value in pairs})
+    return {name: value for name, _, value in pairs}
 
 
 def load(options: argparse.Namespace) -> "Segmenter":

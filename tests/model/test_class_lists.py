@@ -5,7 +5,7 @@ from model.vocabulary import check
 
 
 @pytest.mark.parametrize(
-    ("name", "classes", "stuff"), [("voc", 20, 0), ("coco-object", 80, 0), ("context", 59, 21), ("ade", 150, 25)]
+    ("name", "classes", "stuff"), [("voc", 20, 0), ("coco-object", 80, 0), ("context", 59, 21), ("ade", 150, 25), ("ade847", 847, 29)]
 )
 def test_sizes(name: str, classes: int, stuff: int) -> None:
     queries = class_list(name)
@@ -15,8 +15,8 @@ def test_sizes(name: str, classes: int, stuff: int) -> None:
 
 
 def test_there_are_no_others() -> None:
-    assert CLASS_LISTS == ("ade", "coco-object", "context", "voc")
-    with pytest.raises(ClassListError, match="no class list 'lvis'; there are: ade, coco-object, context, voc"):
+    assert CLASS_LISTS == ("ade", "ade847", "coco-object", "context", "voc")
+    with pytest.raises(ClassListError, match="no class list 'lvis'; there are: ade, ade847, coco-object, context, voc"):
         class_list("lvis")
 
 
@@ -30,6 +30,8 @@ def test_there_are_no_others() -> None:
         ("context", 56, "wall", "wall"),
         ("ade", 15, "door", "door, double, door"),
         ("ade", 150, "flag", "flag"),
+        ("ade847", 6, "floor", "floor, flooring"),
+        ("ade847", 847, "adding machine", "adding machine, totalizer, totaliser"),
     ],
 )
 def test_published_names(name: str, index: int, label: str, prompt: str) -> None:

@@ -145,10 +145,11 @@ def test_a_preset_without_a_bound_refuses_what_memory_cannot_hold(segmenter_of: 
 
 
 def scenes(root: Path) -> list[tuple[np.ndarray, set[str]]]:
-    names = np.array(folder.classes(root))
-    samples = list(folder.samples(root))
-    index = [np.unique(sample.truth()[0]) for sample in samples]
-    return [(read_image(s.image), set(names[i[(i > 0) & (i < 255)] - 1])) for s, i in zip(samples, index, strict=True)]
+    dataset = folder.read(root)
+    names = np.array(dataset.classes)
+    index = [np.unique(example.truth.read()) for example in dataset.examples]
+    there = [set(names[i[(i > 0) & (i <= len(names))] - 1]) for i in index]
+    return [(read_image(example.image), labels) for example, labels in zip(dataset.examples, there, strict=True)]
 
 
 @pytest.mark.parametrize("label", ["firefox logo", "statue of liberty", "mount fuji"])
