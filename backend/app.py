@@ -76,7 +76,9 @@ class CarBackend(LabelStudioMLBase):  # type: ignore[misc]
 
 def create_app(settings: Settings | None = None) -> Flask:
     """The WSGI app with these settings (default: the environment's). Gunicorn: `backend.app:create_app()`."""
-    app.config["CAR"] = Predictor(settings or load_settings())
+    settings = settings or load_settings()
+    app.config["CAR"] = Predictor(settings)
+    app.config["MAX_CONTENT_LENGTH"] = settings.car_max_body_bytes
     return app
 
 
@@ -92,7 +94,10 @@ def _predictor() -> Predictor:
 
 
 def _body() -> dict[str, Any]:
-    body = request.get_json(silent=True)
+    try:
+        body = request.get_json(silent=True)
+    except RecursionError:
+        raise BadRequest("The body is nested too deeply.") from None
     if not isinstance(body, dict):
         raise BadRequest("The body must be a JSON object.")
     return body
@@ -199,7 +204,8 @@ def _explain(error: Exception) -> Response | tuple[Response, int]:
         log.error("Redis at REDIS_URL does not answer: %s", error)
         return jsonify({"error": f"Redis at REDIS_URL does not answer: {error}"}), 503
     log.exception("unexpected error in %s", request.path)
-    return jsonify({"error": f"{type(error).__name__}: {error}"}), 500
+    # Its words may hold paths of this machine; they stand in the log.
+    return jsonify({"error": f"Unexpected error ({type(error).__name__}); the backend's log says more."}), 500
 
 
 def _own(app: Flask) -> Flask:

@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     """Threads of the web process; at most half of them wait."""
     car_queue_limit: int = Field(100_000, ge=1)
     """Jobs that may be open at once; beyond it new tasks are answered "not ready"."""
+    car_max_body_bytes: int = Field(256 * 2**20, ge=1024)
+    """How large a request may be: Label Studio sends thousands of tasks in one, with their annotations."""
     car_answer_limit: int = Field(100, ge=1)
     """Finished predictions that one answer may carry; the rest is pushed."""
     car_job_timeout: int = Field(1800, ge=10)

@@ -73,7 +73,7 @@ class Webhooks:
             if not self._expand(json.loads(body)):
                 self._full_until = time.monotonic() + FULL_SECONDS
                 return False
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             log.error("a webhook is left out, it is not as Label Studio 1.23 sends them: %s", error)
         self.redis.lrem(store.READING, -1, cast(str, body))
         return True
