@@ -14,6 +14,7 @@ COMMANDS = {
     "serve": "the web process that Label Studio calls",
     "worker": "a GPU worker: segments what is queued",
     "courier": "delivers predictions, expands webhooks, gives back what was lost",
+    "prelabel": "pre-label a whole project, with progress; or try its words on some tasks first",
     "pause": "let the jobs of a project, or all, wait",
     "resume": "let what was paused go on",
     "cancel": "empty the queue of a project",

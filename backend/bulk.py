@@ -124,6 +124,11 @@ class Bulk:
             raise
         return bool(self._open) or not (self.walked or self._stopped())
 
+    @property
+    def waiting(self) -> int:
+        """Tasks that are asked for and not finished, or read and not asked for."""
+        return len(self._open) + len(self._ahead)
+
     def _stopped(self) -> bool:
         return self.outdated or self.progress.cancelled > 0
 
@@ -204,11 +209,16 @@ class Bulk:
         self.progress.delivering = waiting["delivering"]
 
 
+def workers(jobs: Jobs) -> int:
+    """How many workers are alive."""
+    return len(get_keys(connection=jobs.redis))
+
+
 def hindrance(jobs: Jobs, project: int) -> str:
     """Why a project's jobs do not get on just now and what to do, "" when there is no reason."""
     if is_paused(jobs.redis, str(project)):
         return "paused: nothing is begun until `python -m backend resume`"
-    if not get_keys(connection=jobs.redis):
+    if not workers(jobs):
         return "no worker is alive: start `python -m backend worker`"
     if not jobs.redis.exists("car:courier"):
         return "no courier is at work, nothing is delivered: start `python -m backend courier`"

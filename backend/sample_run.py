@@ -1,0 +1,56 @@
+"""`python -m backend prelabel --sample N`: tries the words, tells what came of it, and writes the page."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+from tqdm import tqdm
+
+from backend import sample
+from backend.bulk import Plan, hindrance, workers
+from backend.images import ImageFetcher, Limits
+from backend.jobs import Jobs
+from backend.project import LabelingConfig
+from backend.sample_page import page
+from backend.studio import Studio
+from backend.tally import as_text
+
+
+def try_sample(studio: Studio, jobs: Jobs, plan: Plan, count: int, html: Path | None, stop: threading.Event) -> int:
+    """Try `count` tasks of a plan; 0 when all of them could be segmented."""
+    trials = sample.choose(studio, plan, count)
+    sample.ask(jobs, trials)
+    if why := hindrance(jobs, plan.project):
+        print(why, file=sys.stderr)
+    with tqdm(desc="sample", total=len(trials), unit="task") as bar:
+
+        def show(finished: int) -> None:
+            bar.update(finished - bar.n)
+
+        if not sample.wait(jobs, trials, stop, show):
+            print("Stopped. What is queued of the sample is still done; ask again to see it.")
+            return 1
+    looked = sample.read(jobs, trials)
+    found, left = sample.tally_of(looked, plan.config), sample.estimate(looked, plan.todo, workers(jobs))
+    lines = [f"Tried, and stored nowhere: {plan.version}", *vocabulary_lines(plan.config), as_text(found)]
+    lines += [f"  {failed} x {reason}" for reason, failed in found.failed.most_common()]
+    print("\n".join([*lines, sample.estimate_text(left)] if left else lines))
+    if html is not None:
+        title = f"Sample of project {plan.project}, {plan.version}"
+        html.write_text(page(title, plan.config, looked, found, left, _fetcher(studio, jobs).fetch), encoding="utf-8")
+        print(f"The page is {html}")
+    return 1 if found.failed else 0
+
+
+def vocabulary_lines(config: LabelingConfig) -> list[str]:
+    """What is looked for, a line for each label."""
+    limits = {value: f", from {threshold:g} on" for value, threshold in config.thresholds().items()}
+    return [f"  {one.value}: {' | '.join(one.prompts)}{limits.get(one.value, '')}" for one in config.labels]
+
+
+def _fetcher(studio: Studio, jobs: Jobs) -> ImageFetcher:
+    settings = jobs.settings
+    limits = Limits(settings.car_max_bytes, settings.car_max_pixels, settings.car_image_timeout)
+    return ImageFetcher(studio.url, studio.authorization, limits, allowed_hosts=settings.car_allowed_hosts)
