@@ -12,12 +12,12 @@ from typing import Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from model.presets import Preset
 from model.prompts import Mask
-from model.sizes import enlarge
 
 Maps = NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
@@ -37,8 +37,8 @@ class Draws(Protocol):
     def tags(self, texts: Tensor, background: Tensor) -> NDArray[np.float32]:
         """Return each text's probability for the patch that fits it best, among texts and background."""
 
-    def propose(self, texts: Tensor, background: Tensor, wanted: Sequence[int]) -> Maps:
-        """Return soft maps [wanted, h, w] in 0..1."""
+    def propose(self, texts: Tensor, background: Tensor, wanted: Sequence[int]) -> Tensor:
+        """Return soft maps [wanted, h, w] in 0..1, where the classifier is."""
 
 
 class Scores(Protocol):
@@ -101,7 +101,7 @@ def clip_as_rnn(
     scores = np.zeros(len(alive), np.float32)
     if preset.presence > 0 and preset.recurrence != "none":
         alive = np.flatnonzero(proposer.presence(texts.first, texts.background) > preset.presence).tolist()
-    maps: Maps = np.zeros((0, 1, 1), np.float32)
+    maps = torch.zeros(0, 1, 1)
     passes: list[tuple[tuple[int, ...], tuple[float, ...]]] = []
     seconds = {"proposals": 0.0, "classifier": 0.0}
     while alive:
@@ -126,7 +126,7 @@ def clip_as_rnn(
         passes.append((tuple(alive), tuple(float(fits[row]) for row in kept)))
         if settled or preset.recurrence == "none":
             break
-    return Outcome(tuple(alive), maps[: len(alive)], scores, tuple(passes), seconds)
+    return Outcome(tuple(alive), maps[: len(alive)].cpu().numpy(), scores, tuple(passes), seconds)
 
 
 def filtered_enough(preset: Preset, passes: int) -> bool:
@@ -154,7 +154,7 @@ def candidates(proposer: Draws, queries: Tensor, background: Tensor, passes: int
 
 def score_maps(
     classifier: Scores,
-    maps: Maps,
+    maps: Tensor,
     bank: Tensor,
     rows: Sequence[int],
     size: tuple[int, int],
@@ -167,7 +167,7 @@ def score_maps(
     """
     scores = np.zeros(len(maps), np.float32)
     for start in range(0, len(maps), SLICE):
-        masks = [mask_of(soft, size, preset) for soft in maps[start : start + SLICE]]
+        masks = masks_of(maps[start : start + SLICE], size, preset)
         looked = [row for row, mask in enumerate(masks) if mask is not None or preset.empty_map == "whole"]
         if looked:
             own = [rows[start + row] for row in looked]
@@ -176,9 +176,11 @@ def score_maps(
     return scores
 
 
-def mask_of(soft: Maps, size: tuple[int, int], preset: Preset) -> Mask | None:
-    """Return where a soft map [h, w], enlarged to (height, width), exceeds eta; None if it is practically empty."""
-    full = enlarge(soft[None], *size)[0]
-    mask = np.asarray(full > preset.eta)
-    empty = full.sum() <= 1 or (preset.empty_map == "drop" and not mask.any())
-    return None if empty else mask
+def masks_of(maps: Tensor, size: tuple[int, int], preset: Preset) -> list[Mask | None]:
+    """Return where soft maps [R, h, w], enlarged to (height, width), exceed eta; None for one that is all but empty."""
+    full = F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    masks = full > preset.eta
+    empty = full.sum(dim=(1, 2)) <= 1
+    if preset.empty_map == "drop":
+        empty |= ~masks.flatten(1).any(dim=1)
+    return [None if nothing else mask for mask, nothing in zip(masks, empty.tolist(), strict=True)]

@@ -3,7 +3,6 @@
 As for the proposals, the rows that are scored are given apart from the texts that compete.
 """
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,8 +12,9 @@ from torch import Tensor
 
 from model.encoder import Encoder
 from model.presets import Preset
-from model.prompts import Image, Mask, Prompter
-from model.sizes import around, center_crop, letterbox, squash
+from model.prompts import Mask, Prompter
+from model.sizes import Image
+from model.views import views
 from model.vocabulary import Query, fill
 
 
@@ -63,7 +63,6 @@ def _best(logits: Tensor, dimensions: int) -> Tensor:
 
 
 SCORING = {"votes": votes, "mean": mean}
-VIEWS = {"crop": center_crop, "letterbox": letterbox, "squash": squash, "object": letterbox}
 
 
 class Classifier:
@@ -72,20 +71,18 @@ class Classifier:
     def __init__(self, encoder: Encoder, image: Image, preset: Preset) -> None:
         self._encoder = encoder
         self._preset = preset
-        self._image = image
-        self._prompter = Prompter(image, preset.prompts, preset.gray_weights, preset.ellipse)
-        self._seen: dict[bytes, Tensor] = {}
+        self._prompter = Prompter(image, preset.prompts, preset.gray_weights, preset.ellipse, encoder.device)
+        self._seen: dict[int | None, Tensor] = {}
 
     def look(self, masks: Sequence[Mask | None]) -> Tensor:
         """Return the embeddings [R, E] of the image prompted with each mask, or unprompted where the mask is None."""
-        keys = [hashlib.blake2b(b"" if mask is None else np.packbits(mask).tobytes()).digest() for mask in masks]
+        keys = fingerprints(masks)
         new = {key: mask for key, mask in zip(keys, masks, strict=True) if key not in self._seen}
         waiting = list(new)
         while waiting:
             batch = waiting[: self._encoder.batch]
-            views = self._encoder.pixels([self._view(new[key]) for key in batch])
             try:
-                features = self._encoder.images(views, self._preset.classifier_last_block == "drop")
+                features = self._features([new[key] for key in batch])
             except torch.cuda.OutOfMemoryError:
                 if self._encoder.batch == 1:
                     raise
@@ -102,8 +99,26 @@ class Classifier:
         scores = SCORING[self._preset.scoring](self.look(masks), bank, self._encoder.scale)
         return scores[torch.arange(len(masks)), list(wanted)].cpu().numpy()
 
-    def _view(self, mask: Mask | None) -> Image:
-        picture = self._image if mask is None else self._prompter(mask)
-        if mask is not None and self._preset.classifier_view == "object":
-            picture = around(picture, mask, self._preset.object_margin)
-        return VIEWS[self._preset.classifier_view](picture, self._encoder.image_size)
+    def shown(self, masks: Sequence[Mask | None]) -> Tensor:
+        """Return what the classifier gets to see for each mask: uint8 [R, size, size, 3]."""
+        preset, size = self._preset, self._encoder.image_size
+        pictures = self._prompter(masks)
+        return views(pictures, masks, size, preset.classifier_view, preset.object_margin)
+
+    def _features(self, masks: Sequence[Mask | None]) -> Tensor:
+        pixels = self._encoder.scaled(self.shown(masks))
+        return self._encoder.images(pixels, self._preset.classifier_last_block == "drop")
+
+
+def fingerprints(masks: Sequence[Mask | None]) -> list[int | None]:
+    """Return a number for each mask of one size that equal masks share, and practically no others; None for None.
+
+    Each pixel has a random 64-bit number; a mask's is their sum, computed where the mask is.
+    """
+    real = [mask for mask in masks if mask is not None]
+    if not real:
+        return [None] * len(masks)
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randint(-(2**62), 2**62, real[0].shape, generator=generator).to(real[0].device)
+    sums = iter(torch.stack([torch.where(mask, weights, 0).sum() for mask in real]).tolist())
+    return [None if mask is None else next(sums) for mask in masks]

@@ -95,8 +95,11 @@ class Encoder:
 
     def pixels(self, images: Iterable[NDArray[np.uint8]]) -> Tensor:
         """Scale uint8 images [H, W, 3] of one size as the model was trained: [B, 3, H, W]."""
-        batch = torch.from_numpy(np.stack(list(images))).to(self.device).permute(0, 3, 1, 2)
-        return (batch.float() / 255 - self._mean) / self._std
+        return self.scaled(torch.from_numpy(np.stack(list(images))).to(self.device))
+
+    def scaled(self, images: Tensor) -> Tensor:
+        """Scale uint8 images [B, H, W, 3] on the model's device as the model was trained: [B, 3, H, W]."""
+        return (images.permute(0, 3, 1, 2).float() / 255 - self._mean) / self._std
 
     @torch.inference_mode()
     def trunk(self, pixels: Tensor) -> Trunk:

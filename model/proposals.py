@@ -6,16 +6,14 @@ so a row can be left out without changing any other, as long as its text stays.
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.boxes import box_masks
 from model.encoder import Encoder, Trunk
 from model.presets import Preset
-
-Maps = NDArray[np.float32]
 
 
 class Sensitivity:
@@ -93,25 +91,6 @@ def spread(maps: Tensor, boxes: Tensor, between: Tensor, side: str) -> Tensor:
     return _stretch((maps @ between.T @ between.T) * boxes)
 
 
-def box_mask(cam: Maps, share: float, edge: str) -> NDArray[np.bool_]:
-    """Return the union [h, w] of the boxes around all connected parts of a map [h, w] above `share` of its maximum.
-
-    Where nothing is above, the share is lowered by tenths. `edge` `cut`: boxes never reach the last row and column.
-    """
-    gray = (cam * 255).astype(np.uint8)
-    above = gray > int(share * int(gray.max()))
-    while not above.any() and share > 0:
-        share -= 0.1
-        above = gray > int(share * int(gray.max()))
-    height, width = gray.shape
-    bottom, right = (height - 1, width - 1) if edge == "cut" else (height, width)
-    mask = np.zeros(gray.shape, bool)
-    contours, _ = cv2.findContours(above.astype(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
-    for x, y, w, h in map(cv2.boundingRect, contours):
-        mask[y : min(y + h, bottom), x : min(x + w, right)] = True
-    return mask
-
-
 class Proposer:
     """Draws soft maps for one image. The trunk, the affinity and every gradient are computed once for all passes."""
 
@@ -134,25 +113,23 @@ class Proposer:
             logits = self._scale * self._last.patches @ torch.cat([texts, background]).T
             return logits.softmax(dim=1)[:, : len(texts)].amax(dim=0).cpu().numpy()
 
-    def cams(self, texts: Tensor, background: Tensor, wanted: Sequence[int]) -> Maps:
+    def cams(self, texts: Tensor, background: Tensor, wanted: Sequence[int]) -> Tensor:
         """Return the Grad-CAM maps [wanted, h, w] alone, 0..1."""
         cams = grad_cam(self._sensitivity, texts, background, wanted)
         if self._preset.flat_map == "retry":
-            flat = [row for row in range(len(wanted)) if cams[row].max() == 0]
+            flat = (cams.amax(dim=1) == 0).nonzero().flatten().tolist()
             if flat:
                 cams[flat] = grad_cam(self._sensitivity, texts, background[:0], [wanted[row] for row in flat])
-        return cams.reshape(-1, *self.grid).cpu().numpy()
+        return cams.reshape(-1, *self.grid)
 
-    def propose(self, texts: Tensor, background: Tensor, wanted: Sequence[int]) -> Maps:
+    def propose(self, texts: Tensor, background: Tensor, wanted: Sequence[int]) -> Tensor:
         """Return soft maps [wanted, h, w] at patch resolution, 0..1: of CLIP-ES, or of Grad-CAM alone."""
         cams = self.cams(texts, background, wanted)
         if self._preset.proposals == "grad-cam":
             return cams
-        boxes = np.stack([box_mask(cam, self._preset.lambda_, self._preset.box_edge) for cam in cams])
-        device = self._affinity.device
-        flat = torch.from_numpy(cams).flatten(1).to(device)
-        confined = torch.from_numpy(boxes).flatten(1).to(device)
-        return spread(flat, confined, self._affinity, self._preset.box_side).reshape(cams.shape).cpu().numpy()
+        boxes = box_masks(cams, self._preset.lambda_, self._preset.box_edge)
+        refined = spread(cams.flatten(1), boxes.flatten(1), self._affinity, self._preset.box_side)
+        return refined.reshape(cams.shape)
 
 
 def _stretch(maps: Tensor) -> Tensor:

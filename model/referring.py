@@ -14,11 +14,14 @@ from itertools import islice
 from time import perf_counter
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from model.canvas import Drawing, Drawn
-from model.car import Draws, Maps, Outcome, Step
+from model.car import Draws, Outcome, Step
+from model.presets import Preset
+from model.scores import probabilities, reported
 from model.segmenter import Segmentation, Segmenter, thresholds
 from model.stream import Found
 from model.vocabulary import Query, check, plain, vocabulary
@@ -53,16 +56,20 @@ def look(
     view = segmenter.open(image)
     view = replace(view, proposer=OneByOne(view.proposer))
     searches = []
-    for described, least in zip(objects, thresholds(objects, threshold), strict=True):
+    wanted = probabilities(thresholds(objects, threshold), segmenter.preset)
+    for described, least in zip(objects, wanted, strict=True):
         sentences = vocabulary(described.prompts)
         outcome = segmenter.find(view, sentences, np.full(len(sentences), least, np.float32))
         searches.append(Search(described, outcome, least))
+    refiner, one = segmenter.refiner.prepare(segmenter.preset), np.ones(1, np.float32)
     drawings = tuple(
-        Drawing(image, soft[None], segmenter.preset) for search in searches for soft in search.outcome.maps
+        Drawing(image, soft[None], segmenter.preset, one, refiner)
+        for search in searches
+        for soft in search.outcome.maps
     )
     spent = {"trunk": view.seconds, "total": perf_counter() - started}
-    rule, size = segmenter.preset.sentences, (image.shape[0], image.shape[1])
-    return Found(drawings, lambda drawn: _composed(searches, drawn, size, rule, spent))
+    preset, size = segmenter.preset, (image.shape[0], image.shape[1])
+    return Found(drawings, lambda drawn: _composed(searches, drawn, size, preset, spent))
 
 
 @dataclass(frozen=True)
@@ -75,31 +82,38 @@ class Search:
 
 
 def _composed(
-    searches: Sequence[Search], drawn: Sequence[Drawn], size: tuple[int, int], rule: str, spent: Mapping[str, float]
+    searches: Sequence[Search],
+    drawn: Sequence[Drawn],
+    size: tuple[int, int],
+    preset: Preset,
+    spent: Mapping[str, float],
 ) -> Segmentation:
     """Merge the sentences' drawings, which come object by object, into one mask for each object."""
     started = perf_counter()
     waiting = iter(drawn)
-    found: list[tuple[str, NDArray[np.bool_], np.float32]] = []
+    found: list[tuple[str, NDArray[np.bool_], float]] = []
     raw_scores: dict[str, float] = {}
     steps: list[Step] = []
     seconds = {"trunk": spent["trunk"]}
     for search in searches:
         outcome, sentences = search.outcome, search.described.prompts
         masks = [drawing.index == 1 for drawing in islice(waiting, len(outcome.maps))]
-        mask = merged(masks, outcome.scores[list(outcome.survivors)], rule) if masks else np.zeros(size, bool)
-        score = outcome.scores.max()
-        raw_scores[search.described.label] = float(score)
+        mask = (
+            merged(masks, outcome.scores[list(outcome.survivors)], preset.sentences) if masks else np.zeros(size, bool)
+        )
+        best = outcome.scores.max()
+        score = float(reported(best[None].clip(0, 1), preset)[0])
+        raw_scores[search.described.label] = score
         steps += [Step(tuple(sentences[i] for i in alive), fits) for alive, fits in outcome.passes]
         for stage, taken in outcome.seconds.items():
             seconds[stage] = seconds.get(stage, 0) + taken
-        if mask.any() and not score < search.least:
+        if mask.any() and not best < search.least:
             found.append((search.described.label, mask, score))
     seconds["masks"] = sum(drawing.seconds for drawing in drawn) + perf_counter() - started
     return Segmentation(
         labels=tuple(label for label, _, _ in found),
         masks=np.stack([mask for _, mask, _ in found]) if found else np.zeros((0, *size), bool),
-        scores=np.array([score for _, _, score in found], np.float32).clip(0, 1),
+        scores=np.array([score for _, _, score in found], np.float32),
         raw_scores=raw_scores,
         steps=tuple(steps),
         seconds={**seconds, "total": spent["total"] + seconds["masks"]},
@@ -135,6 +149,6 @@ class OneByOne:
         """Return each text's probability [T] for the patch that fits it best, among itself and the background."""
         return np.concatenate([self._proposer.tags(text[None], background) for text in texts])
 
-    def propose(self, texts: Tensor, background: Tensor, wanted: Sequence[int]) -> Maps:
+    def propose(self, texts: Tensor, background: Tensor, wanted: Sequence[int]) -> Tensor:
         """Return soft maps [wanted, h, w] in 0..1."""
-        return np.concatenate([self._proposer.propose(texts[[row]], background, [0]) for row in wanted])
+        return torch.cat([self._proposer.propose(texts[[row]], background, [0]) for row in wanted])

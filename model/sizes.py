@@ -1,12 +1,14 @@
-"""Changing sizes: what CLIP sees of an image, and how maps get back to its natural size. Sizes are (height, width)."""
+"""Changing sizes: what CLIP sees of an image, and how maps get back to its natural size. Sizes are (height, width).
+
+Imports without torch, for the processes that draw masks.
+"""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from model.prompts import Image, Mask
-
+Image = NDArray[np.uint8]
 BAND = 256  # rows of the natural size that are painted at once
 
 
@@ -22,45 +24,6 @@ def bounded(height: int, width: int, patch: int, most: int) -> tuple[int, int]:
     while patches(scale) > most:
         scale *= 0.99
     return max(1, int(height * scale)), max(1, int(width * scale))
-
-
-def center_crop(picture: Image, size: int) -> Image:
-    """Scale the shorter side to `size` and cut the middle square out, as OpenAI's preprocessing does."""
-    height, width = picture.shape[:2]
-    short = min(height, width)
-    small = resize(picture, int(size * height / short), int(size * width / short))
-    top, left = round((small.shape[0] - size) / 2), round((small.shape[1] - size) / 2)
-    return small[top : top + size, left : left + size]
-
-
-def letterbox(picture: Image, size: int) -> Image:
-    """Scale the longer side to `size` and centre the picture on a square of its mean colour."""
-    height, width = picture.shape[:2]
-    long = max(height, width)
-    small = resize(picture, max(1, round(size * height / long)), max(1, round(size * width / long)))
-    square = np.empty((size, size, 3), np.uint8)
-    square[:] = small.mean(axis=(0, 1)).astype(np.uint8)
-    top, left = (size - small.shape[0]) // 2, (size - small.shape[1]) // 2
-    square[top : top + small.shape[0], left : left + small.shape[1]] = small
-    return square
-
-
-def squash(picture: Image, size: int) -> Image:
-    """Scale both sides to `size`, whatever the shape."""
-    return resize(picture, size, size)
-
-
-def around(picture: Image, mask: Mask, margin: float) -> Image:
-    """Cut out the square around a mask, its box with `margin` of the box's longer side added on each side.
-
-    What would lie outside of the picture is left out; an empty mask leaves all of it.
-    """
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
-        return picture
-    half = max(1, round((0.5 + margin) * max(np.ptp(rows) + 1, np.ptp(columns) + 1)))
-    y, x = int(rows[0] + rows[-1] + 1) // 2, int(columns[0] + columns[-1] + 1) // 2
-    return picture[max(0, y - half) : y + half, max(0, x - half) : x + half]
 
 
 def resize(picture: Image, height: int, width: int) -> Image:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.car import Outcome, Texts, clip_as_rnn, mask_of, survivors
+from model.car import Outcome, Texts, clip_as_rnn, masks_of, survivors
 from model.presets import preset
 from model.prompts import Mask
 
@@ -25,9 +25,9 @@ class Stages:
     def presence(self, texts: torch.Tensor, background: torch.Tensor) -> np.ndarray:
         return np.array(self.shares[: len(texts)])
 
-    def propose(self, texts: torch.Tensor, background: torch.Tensor, wanted: Sequence[int]) -> np.ndarray:
+    def propose(self, texts: torch.Tensor, background: torch.Tensor, wanted: Sequence[int]) -> torch.Tensor:
         numbers = [int(texts[i, 0]) for i in wanted]
-        return np.array([np.full((2, 2), 0.0 if n in self.empty else 0.8 + n / 100) for n in numbers], np.float32)
+        return torch.stack([torch.full((2, 2), 0.0 if n in self.empty else 0.8 + n / 100) for n in numbers])
 
     def score(self, masks: Sequence[Mask | None], bank: torch.Tensor, wanted: Sequence[int]) -> np.ndarray:
         names = tuple(int(row[0, 0]) for row in bank)
@@ -125,9 +125,13 @@ def test_survivors(scores: list[float], keep_best: str, expected: list[int]) -> 
     assert survivors(np.array(scores, np.float32), half, keep_best) == expected
 
 
-def test_mask_of() -> None:
-    soft = np.array([[0.0, 1.0]], np.float32)
-    mask = mask_of(soft, (1, 4), replace(BASE, eta=0.5))
+def test_masks_of() -> None:
+    maps = torch.tensor([[[0.0, 1.0]], [[0.0, 0.0]], [[0.4, 0.4]]])
+    mask, empty, low = masks_of(maps, (1, 4), replace(BASE, eta=0.5))
     assert mask is not None
     assert mask.tolist() == [[False, False, True, True]]
-    assert mask_of(np.zeros((1, 2), np.float32), (1, 4), BASE) is None
+    assert empty is low is None
+    _, empty, low = masks_of(maps, (1, 4), replace(BASE, eta=0.5, empty_map="whole"))
+    assert empty is None
+    assert low is not None
+    assert not low.any()

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model.classifier import Classifier, mean, text_bank, votes
+from model.classifier import Classifier, fingerprints, mean, text_bank, votes
 from model.presets import preset
 from model.segmenter import Segmenter
 from model.vocabulary import Query, vocabulary
@@ -47,7 +47,7 @@ def test_synonyms_are_averaged(segmenter: Segmenter) -> None:
 def test_rows_and_rivals(segmenter: Segmenter) -> None:
     image = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
     bank = text_bank(segmenter._classifier, vocabulary(["cat", "dog", "owl"]), ("a {}.",))
-    masks = [np.eye(64, dtype=bool), np.tri(64, dtype=bool), None]
+    masks = [torch.eye(64).bool(), torch.ones(64, 64).tril().bool(), None]
     classifier = Classifier(segmenter._classifier, image, preset("demo"))
     together = classifier.score(masks, bank, [0, 1, 2])
     alone = classifier.score([masks[1]], bank, [1])
@@ -62,7 +62,7 @@ def test_a_mask_is_looked_at_once(segmenter: Segmenter, monkeypatch: pytest.Monk
     seen: list[int] = []
     whole = segmenter._classifier.images
     monkeypatch.setattr(segmenter._classifier, "images", lambda x, drop: seen.append(len(x)) or whole(x, drop))
-    masks = [np.eye(32, dtype=bool), np.tri(32, dtype=bool), np.eye(32, dtype=bool)]
+    masks = [torch.eye(32).bool(), torch.ones(32, 32).tril().bool(), torch.eye(32).bool()]
     first = classifier.look(masks)
     torch.testing.assert_close(classifier.look([masks[0]]), first[:1])
     assert seen == [2]
@@ -73,11 +73,11 @@ def test_views_differ_in_what_they_show(segmenter: Segmenter, view: str) -> None
     image = np.zeros((32, 96, 3), np.uint8)
     image[:, :20] = 255  # something at the side
     settings = replace(preset("demo"), classifier_view=view, prompts=("contour",))
-    mask = np.zeros((32, 96), bool)
+    mask = torch.zeros(32, 96, dtype=torch.bool)
     mask[10:20, 70:80] = True  # on the other side
-    shown = Classifier(segmenter._classifier, image, settings)._view(mask)
+    (shown,) = Classifier(segmenter._classifier, image, settings).shown([mask])
     assert shown.shape == (256, 256, 3)
-    assert bool((shown.min(axis=2) > 250).any()) == (view in ("letterbox", "squash"))
+    assert bool((shown.amin(dim=2) > 250).any()) == (view in ("letterbox", "squash"))
 
 
 def test_of_prompts_apart_the_best_counts() -> None:
@@ -103,7 +103,7 @@ def test_batches_are_halved_until_they_fit(segmenter: Segmenter, monkeypatch: py
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
         return whole(pixels, drop)
 
-    masks = [np.tri(32, k=k, dtype=bool) for k in range(9)]
+    masks = [torch.ones(32, 32).tril(k).bool() for k in range(9)]
     image = np.random.default_rng(0).integers(0, 255, (32, 32, 3)).astype(np.uint8)
     expected = Classifier(encoder, image, preset("demo")).look(masks)
     monkeypatch.setattr(encoder, "images", small)
@@ -120,3 +120,11 @@ def test_not_even_one_image_fits(segmenter: Segmenter, monkeypatch: pytest.Monke
     monkeypatch.setattr(segmenter._classifier, "batch", 2)
     with pytest.raises(torch.cuda.OutOfMemoryError):
         Classifier(segmenter._classifier, np.zeros((32, 32, 3), np.uint8), preset("demo")).look([None])
+
+
+def test_fingerprints_tell_masks_apart() -> None:
+    masks = [torch.ones(40, 50).tril(k).bool() for k in range(-40, 50)]
+    prints = fingerprints([None, *masks, *masks, None])
+    assert prints[0] is prints[-1] is None
+    assert prints[1:91] == prints[91:-1]
+    assert len(set(prints[1:91])) == 90

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image as Pillow
 
-from model.car import mask_of
+from model.car import masks_of
 from model.classifier import Classifier
 from model.pictures import index_map, read_image
 from model.prompts import Prompter
@@ -79,18 +80,19 @@ def test_stages(recording: Recording, segmenter: Segmenter) -> None:
     for step, survivors in enumerate(case["steps"]):
         queries, rows = (texts.later if step else texts.first)[alive], range(len(alive))
         for cam in proposer.cams(queries, texts.background, rows):
-            apart = np.abs(cam - arrays[f"gradcam.{calls:03d}"])
+            apart = np.abs(cam.numpy() - arrays[f"gradcam.{calls:03d}"])
             assert (apart > 1e-5).sum() <= 1
             assert apart.max() < 1.5e-5
             calls += 1
         maps = proposer.propose(queries, texts.background, rows)
-        np.testing.assert_allclose(enlarge(maps, *size)[:, ::4, ::4], arrays[f"cams.{step:03d}"], atol=1e-3)
-        masks = [mask_of(soft, size, preset) for soft in maps]
+        np.testing.assert_allclose(enlarge(maps.numpy(), *size)[:, ::4, ::4], arrays[f"cams.{step:03d}"], atol=1e-3)
+        masks = masks_of(maps, size, preset)
         for mask, expected in zip(masks, recording.mask(step), strict=True):
             assert mask is not None
-            assert (mask != expected).mean() <= 1e-4
+            assert (mask.numpy() != expected).mean() <= 1e-4
         if step == 0:
-            np.testing.assert_array_equal(prompter(recording.mask(0)[0]), arrays["prompted.0"])
+            (prompted,) = prompter([torch.from_numpy(recording.mask(0)[0])])
+            np.testing.assert_array_equal(prompted, arrays["prompted.0"])
         scores = classifier.score(masks, texts.bank[alive], rows)
         np.testing.assert_allclose(scores, arrays[f"step{step}.scores"], atol=1e-3)
         alive = [names.index(name) for name in survivors]

@@ -1,13 +1,12 @@
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from model.encoder import Encoder, Trunk, attend
 from model.pictures import read_image
-from model.proposals import Proposer, Sensitivity, affinity, box_mask, grad_cam, spread
+from model.proposals import Proposer, Sensitivity, affinity, grad_cam, spread
 from model.segmenter import Segmenter
 from model.sizes import resize
 
@@ -99,28 +98,13 @@ def test_boxes_confine_where_values_come_from_or_go(side: str, expected: list[fl
     torch.testing.assert_close(spread(maps, boxes, swap, side)[0], torch.tensor(expected))
 
 
-@pytest.mark.parametrize(
-    ("cam", "share", "edge", "expected"),
-    [
-        ([[0, 0, 0], [0, 1, 0], [0, 0, 0]], 0.5, "keep", [[0, 0, 0], [0, 1, 0], [0, 0, 0]]),
-        ([[1, 0, 0], [0, 1, 0], [0, 0, 0]], 0.5, "keep", [[1, 1, 0], [1, 1, 0], [0, 0, 0]]),
-        ([[0, 0, 1], [0, 0, 1], [0, 0, 1]], 0.5, "cut", [[0, 0, 0], [0, 0, 0], [0, 0, 0]]),
-        ([[0, 0, 1], [0, 0, 1], [0, 0, 1]], 0.5, "keep", [[0, 0, 1], [0, 0, 1], [0, 0, 1]]),
-        ([[0, 1, 0], [0, 0, 0], [1, 0, 1]], 1.0, "keep", [[0, 1, 0], [0, 0, 0], [1, 0, 1]]),
-        ([[0, 0, 0], [0, 0, 0], [0, 0, 0]], 0.5, "keep", [[0, 0, 0], [0, 0, 0], [0, 0, 0]]),
-    ],
-)
-def test_box_mask(cam: list[list[int]], share: float, edge: str, expected: list[list[int]]) -> None:
-    np.testing.assert_array_equal(box_mask(np.array(cam, np.float32), share, edge), np.array(expected, bool))
-
-
 def test_a_proposer_draws_at_patch_resolution(encoder: Encoder, pixels: torch.Tensor) -> None:
     from model.presets import preset
 
     texts = encoder.texts(TEXTS)
     maps = Proposer(encoder, pixels, preset("demo")).propose(texts[:3], texts[3:], [0, 2])
     assert maps.shape == (2, 10, 12)
-    assert maps.dtype == np.float32
+    assert maps.dtype == torch.float32
     assert maps.min() == 0
     assert maps.max() == 1
 
@@ -131,6 +115,6 @@ def test_grad_cam_alone_is_not_spread(encoder: Encoder, pixels: torch.Tensor) ->
     texts = encoder.texts(TEXTS)
     proposer = Proposer(encoder, pixels, preset("demo", {"proposals": "grad-cam"}))
     maps = proposer.propose(texts[:3], texts[3:], [0, 2])
-    np.testing.assert_array_equal(maps, proposer.cams(texts[:3], texts[3:], [0, 2]))
+    assert torch.equal(maps, proposer.cams(texts[:3], texts[3:], [0, 2]))
     spread = Proposer(encoder, pixels, preset("demo")).propose(texts[:3], texts[3:], [0, 2])
-    assert np.abs(maps - spread).max() > 0.1
+    assert (maps - spread).abs().max() > 0.1

@@ -64,16 +64,16 @@ class Draws:
     def presence(self, texts: torch.Tensor, background: torch.Tensor) -> np.ndarray:
         return np.full(len(texts), 1 / (len(texts) + len(background)))
 
-    def propose(self, texts: torch.Tensor, background: torch.Tensor, wanted: Sequence[int]) -> np.ndarray:
+    def propose(self, texts: torch.Tensor, background: torch.Tensor, wanted: Sequence[int]) -> torch.Tensor:
         self.asked.append((len(texts), len(background), list(wanted)))
-        return np.full((len(wanted), 1, 1), float(texts[wanted[0], 0]), np.float32)
+        return torch.full((len(wanted), 1, 1), float(texts[wanted[0], 0]))
 
 
 def test_each_sentence_is_drawn_alone() -> None:
     draws = Draws()
     alone = OneByOne(draws)
     maps = alone.propose(torch.arange(3.0)[:, None], torch.zeros(2, 1), [0, 2])
-    assert maps.ravel().tolist() == [0.0, 2.0]
+    assert maps.flatten().tolist() == [0.0, 2.0]
     assert draws.asked == [(1, 2, [0]), (1, 2, [0])]
     assert alone.presence(torch.zeros(3, 1), torch.zeros(1, 1)).tolist() == [0.5] * 3
 
@@ -98,9 +98,9 @@ def test_expressions_on_the_demo_clip(segmenter_of: Callable[..., Segmenter], sc
     result = refer(segmenter_of("demo"), scene, objects)
     assert result.labels == ("fruit", "games")
     assert list(result.raw_scores) == ["fruit", "other fruit", "games"]
-    root = DEMO / "scenes" / "val"
-    sample = next(s for s in folder.samples(root) if s.image.name == "036.png")
-    truth = sample.truth()[0] == folder.classes(root).index("red apple") + 1
+    dataset = folder.read(DEMO / "scenes" / "val")
+    example = next(e for e in dataset.examples if e.name == "036")
+    truth = example.truth.read() == dataset.classes.index("red apple") + 1
     assert (result.masks[0] & truth).sum() / (result.masks[0] | truth).sum() > 0.7
     assert result.steps[0].queries[0].endswith(("red apple", "is red"))
 

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.sizes import around, bounded, center_crop, enlarge, letterbox, paint
+from model.sizes import bounded, enlarge, paint
 
 
 @pytest.mark.parametrize(
@@ -28,19 +30,16 @@ def test_bounded_keeps_the_bound_and_never_enlarges(height: int, width: int, mos
     assert -(-h // 16) * -(-w // 16) <= most
 
 
-def test_crop_and_letterbox() -> None:
-    image = np.zeros((40, 80, 3), np.uint8)
-    image[:, :10] = 255
-    assert center_crop(image, 20).max() == 0
-    boxed = letterbox(image, 20)
-    assert boxed.shape == (20, 20, 3)
-    assert (boxed[0] == boxed[0, 0]).all()
-    assert boxed[10, 0, 0] > 200
-
-
 def test_enlarge() -> None:
     maps = np.array([[[0, 1]]], np.float32)
     np.testing.assert_allclose(enlarge(maps, 1, 4), [[[0, 0.25, 0.75, 1]]])
+
+
+@pytest.mark.parametrize("size", [(375, 500), (9, 11), (5, 4)])
+def test_opencv_enlarges_maps_as_torch_does_for_the_masks_that_are_scored(size: tuple[int, int]) -> None:
+    maps = np.random.default_rng(0).random((2, 9, 11), np.float32)
+    ours = F.interpolate(torch.from_numpy(maps)[None], size=size, mode="bilinear", align_corners=False)[0]
+    np.testing.assert_allclose(enlarge(maps, *size), ours, atol=2e-6)
 
 
 def test_paint_at_the_same_size_is_argmax() -> None:
@@ -61,20 +60,3 @@ def test_paint_equals_resizing_each_map() -> None:
     marginals = np.random.default_rng(0).random((3, 9, 11)).astype(np.float32)
     expected = enlarge(marginals, 300, 310).argmax(axis=0)
     assert (paint(marginals, (300, 310)) == expected).mean() > 0.99
-
-
-@pytest.mark.parametrize(
-    ("rows", "columns", "margin", "expected"),
-    [
-        ((4, 6), (4, 6), 0.0, (2, 2)),
-        ((4, 6), (4, 6), 0.5, (4, 4)),
-        ((4, 6), (3, 7), 0.5, (8, 8)),
-        ((0, 2), (0, 2), 1.0, (4, 4)),
-        ((0, 0), (0, 0), 0.5, (10, 12)),
-    ],
-)
-def test_around(rows: tuple[int, int], columns: tuple[int, int], margin: float, expected: tuple[int, int]) -> None:
-    picture = np.arange(360, dtype=np.uint8).reshape(10, 12, 3)
-    mask = np.zeros((10, 12), bool)
-    mask[slice(*rows), slice(*columns)] = True
-    assert around(picture, mask, margin).shape[:2] == expected
