@@ -1,0 +1,171 @@
+"""Checks of Label Studio: it answers, takes our token, and one project is connected to us as it must be."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from typing import Any
+
+import requests
+
+from backend.doctor.findings import Finding, ok, problem, unknown
+from backend.project import ConfigError, LabelingConfig, image_url, parse_config
+from backend.settings import Settings
+from backend.studio import SECRET_HEADER, Studio, StudioError, StudioUnavailable, secret_of
+from backend.studio_session import token_type
+
+TOKENS = {"legacy": "legacy token", "refresh": "personal access token", "access": "access token"}
+CONNECT = "In Label Studio: Settings > Model > Connect Model, with the backend's address as Label Studio reaches it."
+RESERVED = (
+    'Should it say "URL resolves to a reserved network address": start Label Studio with '
+    "LABEL_STUDIO_USE_DEFAULT_BANNED_SUBNETS=false."
+)
+
+
+def check_reach(url: str) -> Finding:
+    """Whether a Label Studio answers at all; no token is needed for that."""
+    check = "label studio"
+    fix = "Start it, or set LABEL_STUDIO_URL to its address as seen from here (the localhost of a container is itself)."
+    try:
+        answer = requests.get(f"{url}/health", timeout=10, allow_redirects=False)
+    except requests.RequestException as error:
+        return problem(check, f"{url} does not answer ({type(error).__name__}).", fix)
+    if 300 <= answer.status_code < 400:
+        to = answer.headers.get("Location", "somewhere else")
+        return problem(check, f"{url} redirects to {to}.", "Set LABEL_STUDIO_URL to where Label Studio itself answers.")
+    try:
+        up = answer.ok and answer.json().get("status") == "UP"
+    except (ValueError, AttributeError):
+        up = False
+    if not up:
+        return problem(check, f"{url}/health says {answer.status_code}, not as Label Studio does.", fix)
+    return ok(check, f"{url} answers")
+
+
+def check_token(studio: Studio, settings: Settings) -> Finding:
+    """Whose token it is, and of which kind."""
+    kind = TOKENS[token_type(settings.label_studio_api_key.get_secret_value())]
+    try:
+        user = studio.user()
+    except StudioUnavailable as error:
+        return unknown("token", str(error))
+    except StudioError as error:
+        what, _, fix = str(error).partition(". ")
+        return problem("token", f"{what}.", fix or "Put a token of Label Studio into LABEL_STUDIO_API_KEY.")
+    return ok("token", f"{kind} of {user.get('email', 'a user without address')}")
+
+
+def check_project(
+    studio: Studio, settings: Settings, project: int, url: str | None
+) -> Generator[Finding, None, str | None]:
+    """Everything about one project; returns where Label Studio has our backend, None when it has none.
+
+    Raises StudioError when Label Studio refuses or goes away in between.
+    """
+    found = studio.project(project)
+    if found is None:
+        fix = "Check the number in the project's address, and that the token's user may see it."
+        yield problem("project", f"There is no project {project} for this token.", fix)
+        return None
+    yield ok("project", f"{project}: {found.get('title')}")
+    config = None
+    try:
+        config = parse_config(found.get("label_config") or "", settings.car_preset)
+    except ConfigError as error:
+        yield problem("labeling config", str(error), "Correct it in Settings > Labeling Interface.")
+    else:
+        yield _config_finding(config)
+    backend = choose_backend(studio.backends(project), url)
+    yield connection(backend, settings, url)
+    yield (
+        webhook(studio.webhooks(project), str(backend["url"]), settings)
+        if backend
+        else unknown("webhook", "Label Studio makes it when the backend is connected.")
+    )
+    yield check_image(studio, settings, project, config)
+    return str(backend["url"]).rstrip("/") if backend else None
+
+
+def _config_finding(config: LabelingConfig) -> Finding:
+    if config.skip:
+        fix = "Take the attribute away in Settings > Labeling Interface."
+        return problem("labeling config", 'model_skip="true": no predictions are made.', fix)
+    return ok("labeling config", f"{len(config.labels)} labels, preset {config.preset}")
+
+
+def choose_backend(backends: list[dict[str, Any]], url: str | None) -> dict[str, Any] | None:
+    """Which of a project's ML backends is ours: the one at `url`, else one with a version of ours, else the first."""
+    if url is not None:
+        same = [one for one in backends if str(one.get("url", "")).rstrip("/") == url]
+        backends = same or backends
+    ours = [one for one in backends if str(one.get("model_version") or "").startswith("car-")]
+    return next(iter(ours or backends), None)
+
+
+def connection(backend: Mapping[str, Any] | None, settings: Settings, url: str | None) -> Finding:
+    """Whether Label Studio reaches the backend, with the right address and password."""
+    check = "connection"
+    if backend is None:
+        return problem(check, "The project has no ML backend.", f"{CONNECT} {RESERVED}")
+    there = str(backend.get("url", "")).rstrip("/")
+    if url is not None and there != url:
+        fix = f"{CONNECT} That is {url}, as you said; or leave out --url."
+        return problem(check, f"The project's ML backend is {there}.", fix)
+    if settings.auth and backend.get("auth_method") != "BASIC_AUTH":
+        fix = f"In Settings > Model, edit {there}: Basic Authentication, user {settings.auth[0]}, and BASIC_AUTH_PASS."
+        return problem(check, "Label Studio sends no password, the backend asks for one.", fix)
+    if settings.auth and backend.get("basic_auth_user") != settings.auth[0]:
+        fix = f"In Settings > Model, edit {there}: user {settings.auth[0]}, and BASIC_AUTH_PASS."
+        return problem(check, f"Label Studio sends the user {backend.get('basic_auth_user')!r}.", fix)
+    if backend.get("state") == "CO":
+        return ok(check, f"{there}, {backend.get('model_version')}")
+    said = str(backend.get("error_message") or "")
+    if backend.get("state") == "ER":
+        return problem(check, f"The backend refuses the project: {said}", "Correct what it says.")
+    password = " with the password of Settings > Model" if settings.auth else ""
+    fix = (
+        f"From Label Studio's host (or its container, whose localhost is itself) {there}/health must answer{password}. "
+        "Correct the address in Settings > Model."
+    )
+    return problem(check, f"Label Studio does not reach {there}. {said}".rstrip(), fix)
+
+
+def webhook(webhooks: list[dict[str, Any]], backend_url: str, settings: Settings) -> Finding:
+    """Whether Label Studio tells us of imports, in a way that we accept."""
+    check, address = "webhook", f"{backend_url.rstrip('/')}/webhook"
+    found = next((one for one in webhooks if str(one.get("url", "")).rstrip("/") == address), None)
+    if found is None:
+        fix = f"Disconnect and connect the model again, or add in Settings > Webhooks: {address}, all actions."
+        return problem(check, f"There is none to {address}, so imports are not pre-labelled.", fix)
+    fix = f"In Settings > Webhooks, edit {address}: "
+    if not found.get("is_active", True):
+        return problem(check, "It is switched off.", f"{fix}switch it on.")
+    if not (found.get("send_for_all_actions") or "TASKS_CREATED" in (found.get("actions") or ())):
+        return problem(check, "It says nothing of new tasks.", f"{fix}send for all actions.")
+    if not found.get("send_payload", True):
+        return problem(check, "It comes without the tasks.", f"{fix}send the payload.")
+    if settings.auth and (found.get("headers") or {}).get(SECRET_HEADER) != secret_of(settings.auth):
+        fix = "Start python -m backend courier (it sets the header when the project next asks), or reconnect the model."
+        return problem(check, f"It lacks our {SECRET_HEADER}, so the backend refuses it.", fix)
+    return ok(check, f"{address}")
+
+
+def check_image(studio: Studio, settings: Settings, project: int, config: LabelingConfig | None) -> Finding:
+    """Whether the first task's image can be fetched from here, as the worker does."""
+    check = "image"
+    if config is None:
+        return unknown(check, "Which field holds it stands in the labeling config.")
+    task = next(studio.tasks(project), None)
+    if task is None:
+        return unknown(check, "The project has no task.")
+    from backend.images import ImageError, ImageFetcher, ImageUnavailable, Limits  # OpenCV: only for this check
+
+    limits = Limits(settings.car_max_bytes, settings.car_max_pixels, settings.car_image_timeout)
+    fetcher = ImageFetcher(
+        settings.label_studio_url, studio.authorization, limits, allowed_hosts=settings.car_allowed_hosts
+    )
+    try:
+        height, width, _ = fetcher.fetch(image_url(config, task.get("data")), int(task["id"])).shape
+    except (ConfigError, ImageUnavailable, ImageError) as error:
+        fix = "Open the task in Label Studio: is the image there? Then see what the reason names."
+        return problem(check, f"Task {task['id']}: {error}", fix)
+    return ok(check, f"task {task['id']}: {width} x {height} pixels")
