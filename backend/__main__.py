@@ -19,6 +19,7 @@ COMMANDS = {
     "resume": "let what was paused go on",
     "cancel": "empty the queue of a project",
     "export": "annotations or predictions of a project, as PNG masks or in COCO's or YOLO's format",
+    "corrections": "what annotators changed, and thresholds that follow from it",
     "requeue": "give failed tasks another chance",
     "status": "what is queued, running, failed (and why) and not yet delivered",
     "doctor": "check each link of the chain from Redis to Label Studio, and tell what to do",

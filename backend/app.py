@@ -22,7 +22,7 @@ from flask import Flask, Response, current_app, jsonify, request
 from redis.exceptions import RedisError
 from werkzeug.exceptions import BadRequest, HTTPException, NotFound, Unauthorized
 
-from backend import status_page, store
+from backend import corrections_page, status_page, store
 from backend.predict import Answer, Predictor
 from backend.project import ConfigError
 from backend.settings import Settings, load_settings
@@ -31,7 +31,7 @@ from backend.webhooks import note_caller
 
 log = logging.getLogger(__name__)
 
-PAGES = (status_page.pages,)
+PAGES = (status_page.pages, corrections_page.pages)
 """Blueprints of the pages for people; see `backend.pages`."""
 
 

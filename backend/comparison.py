@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend import brush
-from backend.corrections import UNTOUCHED_IOU, Change
+from backend.corrections import OUTLINE, UNTOUCHED_IOU, Change
 
 Mask = NDArray[np.bool_]
 Region = Mapping[str, Any]
@@ -24,8 +24,6 @@ Region = Mapping[str, Any]
 OPAQUE = 128
 BOUNDARY_SHARE = 0.0075
 """Edges agree where they are no farther apart than this share of the image's diagonal, but at least a pixel."""
-OUTLINE = 160
-"""Units of the longer side of an image in an outline."""
 _OUTLINE_PARTS = 8
 
 

@@ -30,6 +30,9 @@ from backend.store import text
 UNTOUCHED_IOU = 0.999
 """The browser encodes a mask anew when it is submitted; from this IoU on nobody has touched it."""
 
+OUTLINE = 160
+"""Units of the longer side of an image in an outline."""
+
 _OURS = re.compile(r"car-.+-[0-9a-f]{8}-[0-9a-f]{8}")
 
 

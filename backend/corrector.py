@@ -2,7 +2,8 @@
 
 Label Studio 1.23 sends ANNOTATION_CREATED and ANNOTATION_UPDATED with the annotation, its task and project;
 ANNOTATIONS_CREATED (predictions turned into annotations in the Data Manager) with lists of them; ANNOTATIONS_DELETED
-and TASKS_DELETED with ids. The webhook it makes when a backend is connected sends all of them.
+and TASKS_DELETED with ids. The webhook it makes when a backend is connected sends all of them. START_TRAINING comes
+from the button in a project's settings: what calibration has proposed is applied.
 """
 
 from __future__ import annotations
@@ -16,13 +17,18 @@ from typing import Any
 
 from redis import Redis
 
+from backend.calibration import propose, samples_of
 from backend.comparison import ComparisonError, compare
 from backend.corrections import Correction, Corrections, ScoreBook, is_ours
+from backend.project import ConfigError, parse_config
+from backend.proposals import Kept, ProposalError, apply, floors, keep, kept
 from backend.settings import Settings
 from backend.studio import Studio, StudioError, StudioUnavailable
 
 log = logging.getLogger(__name__)
 
+PROPOSE_EVERY = 5
+"""Corrected tasks of a project after which thresholds are calibrated anew."""
 PAUSE = 10.0
 """Seconds until a task is looked at again for which Label Studio had no answer, spread by a half."""
 
@@ -31,6 +37,8 @@ class Corrector:
     """Keeps the corrections of one Redis as Label Studio has them."""
 
     def __init__(self, redis: Redis, settings: Settings, studio: Studio):
+        self.redis = redis
+        self.settings = settings
         self.studio = studio
         self.corrections = Corrections(redis, settings)
         self.scores = ScoreBook(redis, settings)
@@ -49,6 +57,8 @@ class Corrector:
         elif action == "TASKS_DELETED" and "project" in event:
             for one in event["tasks"]:
                 self.corrections.replace(int(event["project"]["id"]), int(one["id"]), ())
+        elif action == "START_TRAINING":
+            self._apply(int(event["project"]["id"]))
 
     def round(self) -> bool:
         """Compare the task that waits longest; False when none is due, or Label Studio does not answer."""
@@ -65,6 +75,8 @@ class Corrector:
         except StudioError as error:
             log.error("task %s of project %s is not compared: %s", due[1], due[0], error)
         self.corrections.done_with(*due, asked)
+        if len(self.corrections.tasks(due[0])) % PROPOSE_EVERY == 0:
+            self._propose(due[0])
         return True
 
     def compare_task(self, project: int, task: int) -> int:
@@ -90,6 +102,36 @@ class Corrector:
                 log.error("annotation %s of task %s is not compared: %s", annotation["id"], task, error)
         self.corrections.replace(project, task, corrections)
         return len(corrections)
+
+    def propose(self, project: int, seed: int = 0, miss_at_most: float | None = None) -> Kept | None:
+        """Calibrate a project's thresholds from what is kept of it, keep the proposal; None if it is not served.
+
+        A proposal that is still to be applied, and that knows more (`--settings`), stays.
+        """
+        shown = self.studio.project(project)
+        config = parse_config(shown["label_config"], self.settings.car_preset) if shown else None
+        if config is None or config.skip:
+            return None
+        version = config.version(self.settings.car_weights)
+        earlier = kept(self.redis, project)
+        if earlier and earlier.version == version and earlier.proposal.accepted and earlier.proposal.eta is not None:
+            return earlier
+        samples = samples_of(self.corrections.newest(project), version)
+        return keep(self.redis, project, version, propose(samples, floors(config), seed, miss_at_most))
+
+    def _propose(self, project: int) -> None:
+        try:
+            self.propose(project)
+        except (StudioError, ConfigError) as error:
+            log.warning("no thresholds are proposed for project %s: %s", project, error)
+
+    def _apply(self, project: int) -> None:
+        try:
+            applied = apply(self.redis, self.settings, self.studio, project)
+        except (ProposalError, StudioError, ConfigError) as error:
+            log.warning("START_TRAINING: %s", error)
+        else:
+            log.info("START_TRAINING: project %s has new thresholds: %s", project, applied.proposal.reason)
 
     def rebuild(self, project: int) -> Iterator[tuple[int, int]]:
         """Compare every annotated task of a project anew, and forget those that are gone: (task, corrections) each."""

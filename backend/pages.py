@@ -17,7 +17,7 @@ from werkzeug.exceptions import Forbidden
 from backend.predict import Predictor
 from backend.settings import Settings
 
-MENU = (("/", "Status"),)
+MENU = (("/", "Status"), ("/corrections", "Corrections"))
 """Address and name of every page, in the order in which they are shown."""
 
 
