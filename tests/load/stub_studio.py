@@ -59,11 +59,26 @@ class Faults:
 
 @dataclass
 class Task:
-    """A task, when it was created, and its predictions: id -> prediction."""
+    """A task, when it was created, its predictions (id -> prediction) and annotations."""
 
     created: float
     predictions: dict[int, dict[str, Any]] = field(default_factory=dict)
+    annotations: list[dict[str, Any]] = field(default_factory=list)
     first_stored: float | None = None
+
+
+def matches(task: Task, conditions: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a task passes those filters of the Data Manager that the backend uses (all but the one by id)."""
+    versions = [str(one.get("model_version")) for one in task.predictions.values()]
+    for condition in conditions:
+        operator, value = condition["operator"], condition["value"]
+        if condition["filter"] == "filter:tasks:predictions_model_versions":
+            held = any(text in version for text in value for version in versions)
+            if held != (operator == "contains"):
+                return False
+        elif condition["filter"] == "filter:tasks:total_annotations" and len(task.annotations) != value:
+            return False
+    return True
 
 
 class Refused(Exception):
@@ -94,6 +109,18 @@ class Shelf:
     def delete_task(self, number: int) -> None:
         with self._lock:
             self.tasks.pop(number, None)
+
+    def listed(self, asked: Mapping[str, Any], size: int, page: int) -> tuple[int, list[tuple[int, Task]]]:
+        """(how many tasks match a query of the Data Manager, one page of them by rising id)."""
+        conditions = asked["filters"]["items"]
+        after = max((one["value"] for one in conditions if one["filter"] == "filter:tasks:id"), default=0)
+        with self._lock:
+            found = [(n, task) for n, task in sorted(self.tasks.items()) if n > after and matches(task, conditions)]
+        return len(found), found[(page - 1) * size : page * size]
+
+    def annotate(self, number: int, annotation: dict[str, Any]) -> None:
+        with self._lock:
+            self.tasks[number].annotations.append(annotation)
 
     def predictions(self, number: int) -> list[dict[str, Any]]:
         with self._lock:
@@ -161,6 +188,7 @@ class StubStudio:
         self.port = port
         self.backend_url = backend_url
         self.shelf = Shelf()
+        self.config = CONFIG
         self.faults = Faults()
         self.images = [photo(pixels, seed + number) for number in range(variants)]
         self.times_gone = 0
@@ -199,7 +227,7 @@ class StubStudio:
     def import_tasks(self, count: int) -> dict[str, Any]:
         """Create tasks and tell the backend by one webhook, which is not repeated when it fails."""
         ids = self.shelf.add_tasks(count)
-        body = {"action": "TASKS_CREATED", "tasks": [self.task(n) for n in ids], "project": project()}
+        body = {"action": "TASKS_CREATED", "tasks": [self.task(n) for n in ids], "project": project(self.config)}
         begun = time.perf_counter()
         try:
             answer = requests.post(f"{self.backend_url}/webhook", json=body, timeout=WEBHOOK_TIMEOUT)
@@ -221,7 +249,9 @@ class StubStudio:
             return failed
         try:
             requests.get(f"{self.backend_url}/health", timeout=1).raise_for_status()
-            setup = requests.post(f"{self.backend_url}/setup", json={"schema": CONFIG, "project": "1.0"}, timeout=3)
+            setup = requests.post(
+                f"{self.backend_url}/setup", json={"schema": self.config, "project": "1.0"}, timeout=3
+            )
             version = setup.json()["model_version"]
             lacking = set(self.shelf.missing(version))
             asked = [n for n in ids if n in lacking]
@@ -230,7 +260,7 @@ class StubStudio:
             body = {
                 "tasks": [self.task(n) for n in asked],
                 "project": f"{PROJECT}.1795154356",
-                "label_config": CONFIG,
+                "label_config": self.config,
                 "params": {"login": None, "password": None, "context": None},
             }
             begun = time.perf_counter()
@@ -248,6 +278,26 @@ class StubStudio:
             elif isinstance(result, dict) and "result" in result:
                 stored += len(self.shelf.store([{**result, "task": number}], "answered"))
         return {"asked": len(asked), "answered": stored, "seconds": seconds, "lacking": len(asked) - stored}
+
+    def listed(self, asked: Mapping[str, Any], size: int, page: int) -> dict[str, Any]:
+        """One page of tasks as the Data Manager answers it."""
+        total, found = self.shelf.listed(asked, size, page)
+        tasks = []
+        for number, task in found:
+            versions = ",".join({str(one.get("model_version")) for one in task.predictions.values()})
+            counts = {"total_predictions": len(task.predictions), "total_annotations": len(task.annotations)}
+            tasks.append({**self.task(number), **counts, "predictions_model_versions": versions})
+        return {"tasks": tasks, "total": total}
+
+    def change_config(self, config: str) -> dict[str, Any]:
+        """Somebody changes the labeling config; the backend is told once."""
+        self.config = config
+        body = {"action": "PROJECT_UPDATED", "project": project(config)}
+        try:
+            requests.post(f"{self.backend_url}/webhook", json=body, timeout=WEBHOOK_TIMEOUT)
+        except requests.RequestException:
+            self.shelf.counts["webhooks lost"] += 1
+        return project(config)
 
     def task(self, number: int) -> dict[str, Any]:
         """A task as Label Studio 1.23 sends it."""
@@ -272,9 +322,9 @@ class StubStudio:
         }
 
 
-def project() -> dict[str, Any]:
+def project(config: str) -> dict[str, Any]:
     """The project as Label Studio 1.23 puts it into webhooks."""
-    return {"id": PROJECT, "title": "load", "label_config": CONFIG, "model_version": "car", "is_published": True}
+    return {"id": PROJECT, "title": "load", "label_config": config, "model_version": "car", "is_published": True}
 
 
 def photo(pixels: int, seed: int) -> bytes:
@@ -346,7 +396,7 @@ class _JSONHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._handle()
 
-    do_POST = do_DELETE = do_GET
+    do_POST = do_DELETE = do_PATCH = do_GET
 
     def _body(self) -> bytes:
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -411,7 +461,16 @@ class StudioHandler(_JSONHandler):
             shelf.delete(number)
             return 204, None
         if self.command == "GET" and re.fullmatch(r"/api/tasks/\d+/annotations/", path) and number in shelf.tasks:
-            return 200, []
+            return 200, shelf.tasks[number].annotations
+        if path == f"/api/projects/{PROJECT}/":
+            studio = self.server.studio
+            if self.command == "PATCH":
+                return 200, studio.change_config(json.loads(body)["label_config"])
+            return 200, project(studio.config)
+        if (self.command, path) == ("GET", "/api/tasks/"):
+            asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+            size, page = int(asked["page_size"]), int(asked.get("page", "1"))
+            return 200, self.server.studio.listed(json.loads(asked["query"]), size, page)
         raise Refused(404, "Not found.")
 
 
@@ -428,6 +487,7 @@ class ControlHandler(_JSONHandler):
             "retrieve": studio.retrieve,
             "open": lambda task: threading.Thread(target=studio.retrieve, args=([task],), daemon=True).start(),
             "delete_task": studio.shelf.delete_task,
+            "change_config": studio.change_config,
             "faults": lambda **faults: setattr(studio, "faults", Faults(**faults)),
             "gone": studio.gone,
             "back": studio.back,
@@ -474,6 +534,10 @@ class Control:
 
     def delete_task(self, number: int) -> None:
         self._ask("delete_task", number=number)
+
+    def change_config(self, config: str) -> None:
+        """Somebody changes the labeling config."""
+        self._ask("change_config", config=config)
 
     def faults(self, faults: Faults) -> None:
         self._ask("faults", **asdict(faults))
