@@ -270,24 +270,26 @@ def _composed(
 ) -> Segmentation:
     """Lay the runs' drawings over each other, in order, and say what is in them."""
     started = perf_counter()
-    index = np.zeros(size, np.uint16)
+    index: NDArray[np.uint16] | None = None
     scores = np.zeros(len(names), np.float32)
     steps: list[Step] = []
     seconds = {"trunk": spent["trunk"]}
     for search, drawing in zip(searches, drawn, strict=True):
         rows, outcome = search.run.rows, search.outcome
-        np.copyto(index, search.numbers[drawing.index], where=drawing.index > 0)
+        layer = search.numbers[drawing.index]
+        index = layer if index is None else np.where(layer > 0, layer, index)
         scores[list(rows)] = outcome.scores
         steps += [Step(tuple(names[rows[i]] for i in alive), fits) for alive, fits in outcome.passes]
         for stage, taken in {**outcome.seconds, "masks": drawing.seconds}.items():
             seconds[stage] = seconds.get(stage, 0) + taken
     told = reported(scores.clip(0, 1), searches[0].run.preset)
-    labels = (np.unique(index[index > 0]) - 1).tolist()
-    masks = np.stack([index == i + 1 for i in labels]) if labels else np.zeros((0, *size), bool)
+    candidates = sorted({number for search in searches for number in search.numbers[1:].tolist()})
+    found = [(number - 1, mask) for number in candidates if (mask := index == number).any()]
+    labels = [row for row, _ in found]
     seconds["masks"] += perf_counter() - started
     return Segmentation(
         labels=tuple(names[i] for i in labels),
-        masks=masks,
+        masks=np.stack([mask for _, mask in found]) if found else np.zeros((0, *size), bool),
         scores=told[labels],
         raw_scores=dict(zip(names, told.tolist(), strict=True)),
         steps=tuple(steps),
