@@ -175,8 +175,8 @@ class Preset:
     iom_guard: float = _setting(0.0, "A region smaller than the mask has to cover this share of it; not in the paper.")
     iom_best: str = _setting("no", "yes: where no region fits, the one with the largest IoM is tried.", "yes", "no")
     vote_share: float = _setting(0.5, "A region votes if more than this share of its pixels agree.")
-    region_scale: float = _setting(100.0, "How coarse the finest regions of even colour are (Felzenszwalb's scale).")
-    region_levels: int = _setting(1, "Levels of regions of even colour, each four times as coarse as the one before.")
+    region_scale: float = _setting(25.0, "How coarse the finest regions of even colour are (Felzenszwalb's scale).")
+    region_levels: int = _setting(2, "Levels of regions of even colour, each four times as coarse as the one before.")
 
     # Bounds; 0 means none.
     max_patches: int = _setting(0, "At most so many patches are seen by the proposals; larger images are scaled down.")
