@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
@@ -67,7 +67,9 @@ class Job:
 
     def id_at(self, studio_url: str) -> str:
         """The job's id: the same for the same task, image and version of one Label Studio, however often asked."""
-        key = [studio_url, self.project, self.task, self.image, self.version, *(["trial"] if self.trial else [])]
+        key: list[Any] = [studio_url, self.project, self.task, self.image, self.version]
+        key += [asdict(label) for label in self.config.task_labels]
+        key += ["trial"] if self.trial else []
         return f"p{self.project}-t{self.task}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}"
 
     def to_json(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from backend import store
 from backend.delivery import Delivery
 from backend.job import Job, State, project_of
 from backend.jobs import Jobs
-from backend.project import ConfigError, LabelingConfig, image_url, parse_config
+from backend.project import ConfigError, LabelingConfig, for_task, image_url, parse_config
 from backend.queues import is_paused
 from backend.settings import Settings
 
@@ -141,9 +141,10 @@ class Predictor:
 
 
 def job_of(task: Mapping[str, Any], project: int, config: LabelingConfig, version: str) -> Job | None:
-    """The job for a task as Label Studio sends it, or None when it has no image (logged)."""
+    """The job for a task as Label Studio sends it, or None when it has no image or no labels (logged)."""
     try:
-        return Job(project, int(task["id"]), image_url(config, task.get("data")), config, version)
+        data = task.get("data")
+        return Job(project, int(task["id"]), image_url(config, data), for_task(config, data), version)
     except (ConfigError, KeyError, TypeError, ValueError, OverflowError) as error:
         log.error("task %s of project %s is left out: %s", task.get("id"), project, error)
         return None

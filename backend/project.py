@@ -1,126 +1,100 @@
-"""A labeling config (XML) -> what to look for, where to write it, and the version of the answer."""
+"""A labeling config (XML) -> what to look for and where to write it. The data classes are in `backend.labeling`."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from model.presets import Preset, PresetError, preset
-from model.vocabulary import Query
+from backend.labeling import KINDS, ConfigError, Control, Label, LabelingConfig, empty_config
+from model.presets import PresetError
 
-CONTROL_ATTRIBUTES = {"car_preset", "car_refine", "car_background", "car_eta", "car_lambda"}
-"""Attributes of `<BrushLabels>` that are ours alone, beside `model_score_threshold` and `model_skip`."""
-LABEL_ATTRIBUTES = {"car_prompt"}
+__all__ = [
+    "TAGS",
+    "ConfigError",
+    "Control",
+    "Label",
+    "LabelingConfig",
+    "empty_config",
+    "for_task",
+    "image_url",
+    "parse_config",
+]
 
-
-class ConfigError(Exception):
-    """This labeling config cannot be pre-labelled; the message says what is missing and how to add it."""
-
-
-@dataclass(frozen=True)
-class Label:
-    """One `<Label>`: `name` is what Label Studio stores (its alias, else its value), `value` what people see."""
-
-    value: str
-    name: str
-    prompts: tuple[str, ...]
-    threshold: float | None = None
-
-
-@dataclass(frozen=True)
-class LabelingConfig:
-    """What one project asks for. Two equal configs get the same masks from the same image."""
-
-    from_name: str
-    to_name: str
-    image_field: str
-    labels: tuple[Label, ...]
-    preset: str
-    overrides: tuple[tuple[str, str], ...] = ()
-    threshold: float | None = None
-    skip: bool = False
-
-    def queries(self) -> tuple[Query, ...]:
-        """The vocabulary for the model, in the order of the config."""
-        return tuple(Query(label.value, label.prompts) for label in self.labels)
-
-    def thresholds(self) -> dict[str, float]:
-        """Label value -> smallest score of a region, for the labels that have one (their own, else the control's)."""
-        chosen = {label.value: self.threshold if label.threshold is None else label.threshold for label in self.labels}
-        return {value: threshold for value, threshold in chosen.items() if threshold is not None}
-
-    def model_preset(self) -> Preset:
-        """The preset with this project's changes."""
-        return preset(self.preset, dict(self.overrides))
-
-    def version(self, weights: str = "") -> str:
-        """The `model_version` of every prediction made with this config.
-
-        A pure function of preset, weights and config: Label Studio asks again exactly when it changes, and a restart
-        does not change it. `weights` is the setting CAR_WEIGHTS.
-        """
-        chosen = self.model_preset()
-        digest = hashlib.sha256(json.dumps([asdict(self), weights], sort_keys=True).encode()).hexdigest()
-        return f"car-{self.preset}-{chosen.checksum}-{digest[:8]}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; `from_json` is the inverse."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> LabelingConfig:
-        """Inverse of `to_json`."""
-        labels = tuple(Label(**{**label, "prompts": tuple(label["prompts"])}) for label in data["labels"])
-        overrides = tuple((name, value) for name, value in data["overrides"])
-        return cls(**{**data, "labels": labels, "overrides": overrides})
+SETTINGS = ("refine", "background", "eta", "lambda")
+"""Settings of the model that a control may change, by attributes `car_...`."""
+CONTROL_ATTRIBUTES = {"car_preset", "car_instances", *(f"car_{name}" for name in SETTINGS)}
+"""Attributes of a control that are ours alone, beside `model_score_threshold` and `model_skip`."""
+LABEL_ATTRIBUTES = {"car_prompt", "car_group"}
+TAGS = {f"{kind}labels": kind for kind in KINDS}
 
 
 def parse_config(xml: str, default_preset: str) -> LabelingConfig:
     """Read a labeling config.
 
-    The first `<BrushLabels>` that is not skipped and points to an `<Image>` is served; `default_preset` (the setting
-    CAR_PRESET) is used when it names none.
+    The image of the first control that is not skipped is served, and all controls of that image together: they share
+    a vocabulary. `default_preset` (the setting CAR_PRESET) is used when no control names one.
 
     Raises:
         ConfigError: the XML is broken or unsafe, a tag is missing, or an attribute has a value that cannot work.
     """
     root = _parse(xml)
     images = {tag.get("name", ""): tag for tag in _find(root, "image")}
-    controls = _find(root, "brushlabels")
+    candidates = _find(root, *TAGS)
     if not images:
         raise ConfigError('The labeling config has no <Image> tag; add <Image name="image" value="$image"/>.')
-    if not controls:
+    if not candidates:
         raise ConfigError(
             "The labeling config has no <BrushLabels> tag, so there is nowhere to put masks; add "
             '<BrushLabels name="mask" toName="image"> with one <Label value="..."/> per label.'
         )
-    served = [tag for tag in controls if tag.get("toName") in images]
+    served = [tag for tag in candidates if tag.get("toName") in images]
     if not served:
         raise ConfigError(f"No <BrushLabels> points to an <Image>: toName must be one of {sorted(images)}.")
-    control = next((tag for tag in served if not _truth(tag, "model_skip")), served[0])
-    _refuse_unknown(control, CONTROL_ATTRIBUTES)
+    wanted = [tag for tag in served if not _truth(tag, "model_skip")]
+    to_name = (wanted or served)[0].get("toName", "")
+    tags = [tag for tag in (wanted or served) if tag.get("toName") == to_name]
+    labels = _vocabulary(tags)
+    grouped = {"mutual": "paper"} if any(label.stuff for label in labels) else {}
     config = LabelingConfig(
-        from_name=control.get("name", ""),
-        to_name=control.get("toName", ""),
-        image_field=_image_field(images[control.get("toName", "")]),
-        labels=_labels(control),
-        preset=control.get("car_preset") or default_preset,
-        overrides=_overrides(control),
-        threshold=_threshold(control),
-        skip=_truth(control, "model_skip"),
+        controls=tuple(map(_control, tags)),
+        to_name=to_name,
+        image_field=_field(images[to_name], "Image", "that holds its address"),
+        labels=labels,
+        preset=_agreed(tags, "car_preset") or default_preset,
+        overrides=tuple(sorted({**grouped, **_overrides(tags)}.items())),
+        skip=not wanted,
+        labels_field=_labels_field(tags),
     )
     try:
         config.model_preset()
     except PresetError as error:
-        raise ConfigError(f"<BrushLabels name={config.from_name!r}>: {error}") from None
+        raise ConfigError(f"<BrushLabels name={config.controls[0].from_name!r}>: {error}") from None
     return config
+
+
+def for_task(config: LabelingConfig, data: object) -> LabelingConfig:
+    """The config for one task: with the labels that its data lists, where the config asks for that.
+
+    They are texts, or objects with `value` and whatever else a `<Label>` may have.
+
+    Raises:
+        ConfigError: there are no labels at all, or one of them cannot work.
+    """
+    if not config.labels_field:
+        return config
+    listed = data.get(config.labels_field) if isinstance(data, dict) else None
+    if not isinstance(listed, list):
+        raise ConfigError(f"The task's data has no list of labels in its field {config.labels_field!r}.")
+    known = {label.value for label in config.labels}
+    labels = _differing([_label("Label", {"value": one} if isinstance(one, str) else one) for one in listed])
+    found = tuple(label for label in labels if label.value not in known)
+    if not found and not known:
+        raise ConfigError(f"The task's list of labels, {config.labels_field!r}, is empty.")
+    return replace(config, task_labels=found)
 
 
 def image_url(config: LabelingConfig, data: object) -> str:
@@ -148,26 +122,54 @@ def _parse(xml: object) -> Element:
     return root
 
 
-def _find(root: Element, tag: str) -> list[Element]:
-    return [element for element in root.iter() if isinstance(element.tag, str) and element.tag.lower() == tag]
+def _find(root: Element, *tags: str) -> list[Element]:
+    return [element for element in root.iter() if isinstance(element.tag, str) and element.tag.lower() in tags]
 
 
-def _image_field(image: Element) -> str:
-    value = image.get("value", "")
+def _field(tag: Element, name: str, what: str) -> str:
+    value = tag.get("value", "")
     if not value.startswith("$") or len(value) < 2:
-        raise ConfigError(
-            '<Image> needs value="$field", where field is the column of the task data that holds its address.'
-        )
+        raise ConfigError(f'<{name}> needs value="$field", where field is the column of the task data {what}.')
     return value[1:]
 
 
-def _labels(control: Element) -> tuple[Label, ...]:
-    tags = _find(control, "label")
-    if not tags:
+def _labels_field(tags: Sequence[Element]) -> str:
+    fields = {_field(tag, tag.tag, "that lists its labels") for tag in tags if tag.get("value")}
+    if len(fields) > 1:
+        raise ConfigError(f"The labels of one image come from several fields, {sorted(fields)}; use the same one.")
+    return fields.pop() if fields else ""
+
+
+def _vocabulary(tags: Iterable[Element]) -> tuple[Label, ...]:
+    """The labels of all controls; one that several have is described by the first."""
+    found: dict[str, Label] = {}
+    for tag in tags:
+        common = _threshold(tag.attrib)
+        for label in _labels(tag):
+            own = label if label.threshold is not None else replace(label, threshold=common)
+            found.setdefault(label.value, own)
+    return tuple(found.values())
+
+
+def _control(tag: Element) -> Control:
+    _refuse_unknown(tag.tag, tag.attrib, CONTROL_ATTRIBUTES)
+    instances = tag.get("car_instances") or "one"
+    if instances not in ("one", "components"):
+        raise ConfigError(f'car_instances="{instances}" must be "one" (a region per label) or "components" (per part).')
+    names = tuple((label.value, label.name) for label in _labels(tag))
+    return Control(TAGS[tag.tag.lower()], tag.get("name", ""), names, instances, bool(tag.get("value")))
+
+
+def _labels(control: Element) -> list[Label]:
+    labels = [_label(tag.tag, tag.attrib) for tag in _find(control, "label")]
+    if not labels and not control.get("value"):
         raise ConfigError(
-            f'<BrushLabels name="{control.get("name")}"> has no <Label>; add at least one <Label value="..."/>.'
+            f'<{control.tag} name="{control.get("name")}"> has no <Label>; add at least one <Label value="..."/>.'
         )
-    labels = tuple(_label(tag) for tag in tags)
+    return _differing(labels)
+
+
+def _differing(labels: list[Label]) -> list[Label]:
     for what, names in (("value", [label.value for label in labels]), ("stored name", [x.name for x in labels])):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -175,19 +177,29 @@ def _labels(control: Element) -> tuple[Label, ...]:
     return labels
 
 
-def _label(tag: Element) -> Label:
-    _refuse_unknown(tag, LABEL_ATTRIBUTES)
-    value = (tag.get("value") or "").strip()
+def _label(tag: str, attributes: object) -> Label:
+    if not isinstance(attributes, Mapping):
+        raise ConfigError(f"A label in a task's data is {attributes!r}, neither a text nor an object with a value.")
+    _refuse_unknown(tag, attributes, LABEL_ATTRIBUTES)
+    value = _text(attributes, "value")
     if not value:
         raise ConfigError('A <Label> has no value; write <Label value="..."/>.')
-    verbatim = (tag.get("car_prompt") or "").strip()
-    listed = tuple(text.strip() for text in (tag.get("predicted_values") or "").split(",") if text.strip())
+    group = _text(attributes, "car_group") or "things"
+    if group not in ("things", "stuff"):
+        raise ConfigError(f'car_group="{group}" must be "things" or "stuff".')
+    verbatim = _text(attributes, "car_prompt")
+    listed = tuple(text.strip() for text in _text(attributes, "predicted_values").split(",") if text.strip())
     prompts = (verbatim,) if verbatim else listed or (value,)
-    return Label(value, tag.get("alias") or value, prompts, _threshold(tag))
+    return Label(value, _text(attributes, "alias") or value, prompts, _threshold(attributes), group == "stuff")
 
 
-def _threshold(tag: Element) -> float | None:
-    text = tag.get("model_score_threshold")
+def _text(attributes: Mapping[str, object], name: str) -> str:
+    value = attributes.get(name)
+    return "" if value is None else str(value).strip()
+
+
+def _threshold(attributes: Mapping[str, object]) -> float | None:
+    text = _text(attributes, "model_score_threshold")
     if not text:
         return None
     try:
@@ -199,16 +211,24 @@ def _threshold(tag: Element) -> float | None:
     return threshold
 
 
-def _overrides(control: Element) -> tuple[tuple[str, str], ...]:
-    named = {name: control.get(f"car_{name}") for name in ("refine", "background", "eta", "lambda")}
-    return tuple(sorted((name, value) for name, value in named.items() if value is not None))
+def _overrides(tags: Sequence[Element]) -> dict[str, str]:
+    named = {name: _agreed(tags, f"car_{name}") for name in SETTINGS}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _agreed(tags: Iterable[Element], attribute: str) -> str | None:
+    """What the controls of one image say of a setting, None if nothing: its masks are made once for all of them."""
+    values = {value for tag in tags if (value := tag.get(attribute)) is not None}
+    if len(values) > 1:
+        raise ConfigError(f"The controls of one image differ in {attribute}: {sorted(values)}. Write it once.")
+    return values.pop() if values else None
 
 
 def _truth(tag: Element, attribute: str) -> bool:
     return (tag.get(attribute) or "").strip().lower() in ("true", "1", "yes")
 
 
-def _refuse_unknown(tag: Element, known: set[str]) -> None:
-    unknown = sorted(name for name in tag.keys() if name.startswith("car_") and name not in known)  # noqa: SIM118
+def _refuse_unknown(tag: str, attributes: Mapping[str, object], known: set[str]) -> None:
+    unknown = sorted(name for name in map(str, attributes) if name.startswith("car_") and name not in known)
     if unknown:
-        raise ConfigError(f"<{tag.tag}> has {', '.join(unknown)}; this version knows {', '.join(sorted(known))}.")
+        raise ConfigError(f"<{tag}> has {', '.join(unknown)}; this version knows {', '.join(sorted(known))}.")

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from backend import metrics, overview
 from backend.pages import blueprint, predictor, render, task_link
-from backend.project import LabelingConfig
+from backend.project import empty_config
 from backend.settings import Settings
 
 pages = blueprint("status")
@@ -62,7 +62,7 @@ def exposition() -> Response:
 
 def about(settings: Settings) -> dict[str, Any]:
     """What the web process was started with; workers must have the same preset and version."""
-    version = LabelingConfig("", "", "", (), settings.car_preset).version(settings.car_weights)
+    version = empty_config(settings.car_preset).version(settings.car_weights)
     return {
         "preset": settings.car_preset,
         "version": version,

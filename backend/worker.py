@@ -6,7 +6,6 @@ keeps the worker's and the job's heartbeat going, and the courier gives back wha
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
@@ -23,15 +22,16 @@ from rq.job import Job as RQJob
 from rq.serializers import JSONSerializer
 from rq.timeouts import BaseTimeoutException
 
-from backend import brush, logs, measures, store
+from backend import logs, measures, store
 from backend.corrections import ScoreBook
 from backend.failures import Failure
 from backend.image_cache import ImageCache
 from backend.images import ImageError, ImageFetcher, ImageUnavailable, Limits
 from backend.jobs import Job, Jobs, SegmentJob, State
-from backend.project import LabelingConfig
+from backend.project import LabelingConfig, empty_config
 from backend.queues import TakingQueue
 from backend.reports import Device, Reporter
+from backend.results import prediction
 from backend.settings import Settings, load_settings
 from backend.studio import Studio, StudioError, StudioUnavailable
 from model.segmenter import Segmentation, Segmenter
@@ -73,7 +73,8 @@ class Engine:
             allowed_hosts=settings.car_allowed_hosts,
             cache=image_cache(settings),
         )
-        self.reporter = Reporter(self.redis, settings.car_preset, empty_config(settings).version(settings.car_weights))
+        idle_version = empty_config(settings.car_preset).version(settings.car_weights)
+        self.reporter = Reporter(self.redis, settings.car_preset, idle_version)
         self.seconds: dict[str, float] = {}
         """Of each stage of the last image."""
         self.device_errors = 0
@@ -114,11 +115,6 @@ class Engine:
             return prediction(job, segmentation), segmentation.labels
 
 
-def empty_config(settings: Settings) -> LabelingConfig:
-    """A config that asks for nothing but the default preset; its version names preset and weights."""
-    return LabelingConfig("", "", "", (), settings.car_preset)
-
-
 def image_cache(settings: Settings) -> ImageCache | None:
     """The cache that the settings ask for."""
     if not settings.car_image_cache:
@@ -127,32 +123,9 @@ def image_cache(settings: Settings) -> ImageCache | None:
     return ImageCache(Path(settings.car_image_cache), settings.car_image_cache_bytes, token)
 
 
-def prediction(job: Job, segmentation: Segmentation) -> dict[str, Any]:
-    """The prediction for a task: one brush region per label found; the task's score is their mean, 0 when none is."""
-    stored_names = {label.value: label.name for label in job.config.labels}
-    regions = [
-        brush.region(
-            mask,
-            stored_names[label],
-            job.config.from_name,
-            job.config.to_name,
-            float(score),
-            region_id(job, label),
-        )
-        for label, mask, score in zip(segmentation.labels, segmentation.masks, segmentation.scores, strict=True)
-    ]
-    score = float(np.mean(segmentation.scores)) if regions else 0.0
-    return {"result": regions, "score": score, "model_version": job.version}
-
-
 def raw_scores(job: Job, segmentation: Segmentation) -> dict[str, float]:
     """Every label's score by the name that Label Studio stores, in the config's order; dropped labels have one too."""
-    return {label.name: segmentation.raw_scores.get(label.value, 0.0) for label in job.config.labels}
-
-
-def region_id(job: Job, label: str) -> str:
-    """Stable over re-runs, so that a correction can be compared with what was predicted."""
-    return hashlib.sha256(f"{job.task}/{job.version}/{label}".encode()).hexdigest()[:10]
+    return {label.name: segmentation.raw_scores.get(label.value, 0.0) for label in job.config.all_labels}
 
 
 @cache
@@ -326,7 +299,7 @@ def work(settings: Settings, burst: bool = False) -> None:
 
 def _load(own: Engine, settings: Settings) -> Segmenter:
     begun = time.perf_counter()
-    segmenter = own.segmenter(empty_config(settings))
+    segmenter = own.segmenter(empty_config(settings.car_preset))
     # The first image would pay for what is made once: the rivals' texts, the GPU's context and kernels.
     segmenter.segment(np.zeros((64, 64, 3), np.uint8), vocabulary(["anything"]))
     seconds = time.perf_counter() - begun

@@ -69,7 +69,7 @@ def test_labels_that_are_not_named_keep_what_they_have() -> None:
     changed = Overrides({"moai": ("a stone head",)}, {"cat": 0.5}).apply(config)
     assert [(label.prompts, label.threshold) for label in changed.labels] == [
         (("tom", "kitty"), 0.5),
-        (("a stone head",), None),
+        (("a stone head",), 0.2),
     ]
     assert changed.version() != config.version()
     assert Overrides().apply(config) == config

@@ -84,14 +84,10 @@ def test_a_scene_becomes_brush_regions(engine: Engine, scene_job: Job) -> None:
     assert prediction["score"] == pytest.approx(np.mean([region["score"] for region in prediction["result"]]))
 
 
-def test_region_ids_are_stable_and_distinct(scene_job: Job) -> None:
-    ids = [worker.region_id(scene_job, name) for name in ASKED]
-    assert ids == [worker.region_id(scene_job, name) for name in ASKED]
-    assert len(set(ids)) == len(ASKED)
-
-
 def test_the_alias_is_what_is_stored(engine: Engine, scene_job: Job) -> None:
-    config = replace(scene_job.config, labels=tuple(replace(x, name=f"id-{x.value}") for x in scene_job.config.labels))
+    (control,) = scene_job.config.controls
+    aliases = tuple((value, f"id-{value}") for value, _ in control.names)
+    config = replace(scene_job.config, controls=(replace(control, names=aliases),))
     result, found = engine.predict(replace(scene_job, config=config, version=config.version()))
     stored = [region["value"]["brushlabels"][0] for region in result["result"]]
     assert stored == [f"id-{label}" for label in found]
