@@ -118,7 +118,7 @@ class Rig:
 
     def alive(self, name: str) -> bool:
         """Whether a program runs just now (it may be waiting for its next start)."""
-        return _memory(self.supervisor.pids[name]) > 0
+        return memory_of(self.supervisor.pids[name]) > 0
 
     def wait(self, condition: Callable[[], bool], seconds: float) -> None:
         """Wait until something has come about. Raises LocalError when it takes longer."""
@@ -170,7 +170,7 @@ class Rig:
         """Resident memory of each program that runs, children included, in MB (10^6 bytes)."""
         found = {}
         for name, pid in self.supervisor.pids.items():
-            total = _memory(pid) + sum(_memory(child) for child in _children(pid))
+            total = memory_of(pid) + sum(memory_of(child) for child in _children(pid))
             if total:
                 found[name] = total / 1e6
         return found
@@ -180,7 +180,8 @@ class Rig:
         return {name: sum(map(_cpu, [pid, *_children(pid)])) for name, pid in self.supervisor.pids.items()}
 
 
-def _memory(pid: int) -> int:
+def memory_of(pid: int) -> int:
+    """Resident memory of a process in bytes, 0 when there is none."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
     except (OSError, IndexError):
