@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import time
@@ -35,7 +36,7 @@ class ProgressBar:
             initial=self._before,
             unit="task",
             smoothing=0,
-            dynamic_ncols=True,
+            ncols=min(shutil.get_terminal_size().columns, 140),
             file=target,
         )
 

@@ -136,13 +136,8 @@ def _prelabel(args: argparse.Namespace, studio: Studio, jobs: Jobs, plan: Plan, 
     print(_summary(plan, bulk, found, replaced, over))
     if args.json:
         counts = {"done": progress.done, "failed": dict(progress.failed), "cancelled": progress.cancelled}
-        whole = {
-            "project": plan.project,
-            "version": plan.version,
-            "total": plan.total,
-            "before": plan.total - plan.todo,
-        }
-        print(json.dumps({**whole, **counts, "replaced": replaced, "finished": finished, "tally": found.to_json()}))
+        counts |= {"replaced": replaced, "finished": finished, "tally": found.to_json()}
+        print(json.dumps({**_facts(plan), **counts}))
     return 0 if finished else 1
 
 
