@@ -7,12 +7,11 @@ keeps the worker's and the job's heartbeat going, and the courier gives back wha
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from backend.image_cache import ImageCache
 from backend.images import ImageError, ImageFetcher, ImageUnavailable, Limits
 from backend.jobs import Job, Jobs, SegmentJob, State
 from backend.project import LabelingConfig, empty_config
+from backend.pulse import pulse
 from backend.queues import TakingQueue
 from backend.reports import Device, Reporter
 from backend.results import prediction
@@ -50,8 +50,12 @@ class VersionMismatch(Exception):
     """This worker would not produce what the job's model version promises (another release, other weights)."""
 
 
+class Stopped(SystemExit):
+    """The second SIGTERM reached a worker that was at an image. RQ takes any exception for the job's own failure."""
+
+
 UNREACHABLE = (ImageUnavailable, StudioUnavailable)
-PASSING = (*UNREACHABLE, VersionMismatch)
+PASSING = (*UNREACHABLE, VersionMismatch, Stopped)
 """What may be over when the job is tried again; two releases may run side by side while one replaces the other."""
 PERMANENT = (ImageError, ValueError)
 
@@ -161,7 +165,7 @@ def _segment(own: Engine, job: Job, job_id: str) -> str:
     begun = time.perf_counter()
     try:
         result, found = own.predict(job)
-    except Exception as error:
+    except (Exception, Stopped) as error:
         own.device_errors = own.device_errors + 1 if is_device_error(error) else 0
         _record_failure(own, job_id, error)
         raise
@@ -176,7 +180,7 @@ def _segment(own: Engine, job: Job, job_id: str) -> str:
     return summary
 
 
-def kind_of(error: Exception) -> Failure:
+def kind_of(error: BaseException) -> Failure:
     """What kind of failure this error is."""
     kinds: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Failure], ...] = (
         (VersionMismatch, Failure.RELEASE),
@@ -190,18 +194,27 @@ def kind_of(error: Exception) -> Failure:
     return next((kind for errors, kind in kinds if isinstance(error, errors)), Failure.OTHER)
 
 
-def is_device_error(error: Exception) -> bool:
+def is_device_error(error: BaseException) -> bool:
     """Whether the GPU failed, rather than the image: out of memory, or any error of CUDA."""
     return type(error).__name__ in ("OutOfMemoryError", "AcceleratorError") or "CUDA error" in str(error)
 
 
-def _record_failure(own: Engine, job_id: str, error: Exception) -> None:
+def free_device_memory() -> None:
+    """Give back what a failed attempt left cached: the next one may lack it, or another worker on the same card."""
+    from torch import cuda
+
+    with suppress(RuntimeError):  # a broken context fails here too
+        cuda.empty_cache()
+
+
+def _record_failure(own: Engine, job_id: str, error: BaseException) -> None:
     jobs = own.jobs
     reason = str(error) or type(error).__name__
     if not isinstance(error, (*PASSING, *PERMANENT)):
         reason = f"{type(error).__name__}: {reason}"
     current = get_current_job()
-    if current is not None and isinstance(error, UNREACHABLE) and own.studio_is_away():
+    is_free = isinstance(error, Stopped) or (isinstance(error, UNREACHABLE) and own.studio_is_away())
+    if current is not None and is_free:
         # However long: a night without Label Studio must not use up every job's tries.
         current.retries_left = (current.retries_left or 0) + 1
     elif current is not None and isinstance(error, PERMANENT) and not isinstance(error, PASSING):
@@ -223,11 +236,20 @@ class GPUWorker(SimpleWorker):  # type: ignore[misc]
     def execute_job(self, job: RQJob, queue: Queue) -> None:
         """Run the job here, with a thread that shows that we live."""
         self.prepare_execution(job)
-        with pulse(lambda: self._beat(job)):
+        with pulse(lambda: self._beat(job), HEARTBEAT_SECONDS, job.timeout or 0):
             self.perform_job(job, queue)
         self.set_state("idle")
+        if engine().device_errors:
+            free_device_memory()
         if engine().device_errors >= DEVICE_ERRORS:
             self._stop_requested = True
+
+    def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
+        """The second SIGTERM, a second or more after the first: drop the image and end."""
+        try:
+            super().request_force_stop(signum, frame)
+        except SystemExit:
+            raise Stopped("the worker was told to stop at once") from None
 
     def prepare_job_execution(self, job: RQJob, remove_from_intermediate_queue: bool = False) -> None:
         """The job is now in RQ's registry of started ones, so it leaves the intermediate list, always."""
@@ -243,27 +265,6 @@ class GPUWorker(SimpleWorker):  # type: ignore[misc]
     def _beat(self, job: RQJob) -> None:
         if self.execution is not None:
             self.maintain_heartbeats(job)
-
-
-@contextmanager
-def pulse(beat: Callable[[], None]) -> Iterator[None]:
-    """Call `beat` every `HEARTBEAT_SECONDS` in a thread while the block runs."""
-    over = threading.Event()
-
-    def run() -> None:
-        while not over.wait(HEARTBEAT_SECONDS):
-            try:
-                beat()
-            except (RedisError, AttributeError) as error:  # Redis restarts; or RQ ended the execution meanwhile
-                log.warning("no heartbeat: %s", error)
-
-    thread = threading.Thread(target=run, name="heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def device_of(segmenter: Segmenter) -> Device:

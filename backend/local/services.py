@@ -26,15 +26,32 @@ def environment(redis_url: str, studio_url: str = "", api_key: str = "") -> dict
 
 
 def programs(env: Mapping[str, str], port: int, workers: int) -> list[Program]:
-    """Describe the web service on `port`, the courier and so many workers."""
+    """Describe the web service on `port`, the courier and so many workers: one per GPU, and more share them."""
     threads = str(max(1, (os.cpu_count() or 1) // max(workers, 1)))
     worker_env = {"OMP_NUM_THREADS": threads, **env}
     names = ["worker"] if workers == 1 else [f"worker-{number}" for number in range(1, workers + 1)]
+    cards = gpus(env)
+    env_of = {
+        name: {**worker_env, "CUDA_VISIBLE_DEVICES": cards[number % len(cards)]} if cards else worker_env
+        for number, name in enumerate(names)
+    }
     return [
         backend_program("backend", ("serve", "--port", str(port)), env),
         backend_program("courier", ("courier",), env),
-        *(backend_program(name, ("worker",), worker_env, WORKER_GRACE) for name in names),
+        *(backend_program(name, ("worker",), env_of[name], WORKER_GRACE) for name in names),
     ]
+
+
+def gpus(env: Mapping[str, str], driver: Path = Path("/proc/driver/nvidia/gpus")) -> list[str]:
+    """The GPUs among which workers are dealt out: those of CUDA_VISIBLE_DEVICES, else all that the driver shows.
+
+    None when CAR_DEVICE names one: then that is where all of them work.
+    """
+    if env.get("CAR_DEVICE"):
+        return []
+    if "CUDA_VISIBLE_DEVICES" in env:
+        return [card.strip() for card in env["CUDA_VISIBLE_DEVICES"].split(",") if card.strip()]
+    return [str(number) for number, _ in enumerate(driver.glob("*"))]
 
 
 def backend_program(name: str, arguments: tuple[str, ...], env: Mapping[str, str], grace: float = 10.0) -> Program:
