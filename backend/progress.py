@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 import threading
 import time
@@ -36,7 +36,7 @@ class ProgressBar:
             initial=self._before,
             unit="task",
             smoothing=0,
-            ncols=min(shutil.get_terminal_size().columns, 140),
+            ncols=_width(target),
             file=target,
         )
 
@@ -64,6 +64,15 @@ class ProgressBar:
 
     def __exit__(self, *error: Any) -> None:
         self.close()
+
+
+def _width(file: IO[str]) -> int:
+    """Columns to draw in; some terminals (`docker exec`) say 0, and files nothing."""
+    try:
+        columns = os.get_terminal_size(file.fileno()).columns
+    except OSError:
+        columns = 0
+    return min(columns or 120, 140)
 
 
 def watch(bulk: Bulk, bar: ProgressBar, stop: threading.Event) -> bool:
