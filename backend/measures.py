@@ -21,6 +21,8 @@ BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 60
 """Upper bounds of the histograms' buckets in seconds; beyond the last one there is one more, without a bound."""
 JOB = "job"
 """The name under which the whole job is measured, from the moment a worker has it until its result is kept."""
+STAGES = ("fetch", "trunk", "texts", "proposals", "classifier", "masks", "encode", "keep", JOB)
+"""The stages that are known, in their order; the model may have others."""
 MINUTES = 60
 """So many minutes are looked back at; Redis forgets them soon after."""
 
@@ -36,6 +38,11 @@ class Histogram:
     def count(self) -> int:
         """How many there were."""
         return sum(self.counts)
+
+    @property
+    def mean(self) -> float:
+        """Seconds that one took on average, 0 when there was none."""
+        return self.total / self.count if self.count else 0.0
 
     def cumulative(self) -> list[tuple[str, int]]:
         """(upper bound, how many were not longer), the last bound being "+Inf": Prometheus's form."""
@@ -75,7 +82,7 @@ def record(redis: Redis, job: float, stages: Mapping[str, float], now: float | N
 
 
 def histograms(fields: Mapping[bytes, bytes]) -> dict[str, Histogram]:
-    """All of `store.STAGES`, by stage, in the order of their names."""
+    """All of `store.STAGES`, by stage, in the order in which a job goes through them; the whole job comes last."""
     counts: dict[str, dict[str, float]] = defaultdict(dict)
     for key, value in fields.items():
         stage, _, bucket = text(key).rpartition("|")
@@ -83,8 +90,12 @@ def histograms(fields: Mapping[bytes, bytes]) -> dict[str, Histogram]:
     buckets = range(len(BOUNDS) + 1)
     return {
         stage: Histogram(tuple(int(found.get(str(at), 0)) for at in buckets), found.get("sum", 0.0))
-        for stage, found in sorted(counts.items())
+        for stage, found in sorted(counts.items(), key=lambda one: (_place(one[0]), one[0]))
     }
+
+
+def _place(stage: str) -> int:
+    return STAGES.index(stage) if stage in STAGES else len(STAGES) - 1
 
 
 def minute_keys(now: float) -> list[str]:

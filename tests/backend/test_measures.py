@@ -13,7 +13,8 @@ def test_finished_jobs_add_up_whoever_records_them(redis: Redis) -> None:
     measures.record(redis, 1.5, {"fetch": 0.03, "masks": 1.0}, now)
     measures.record(redis, 3.5, {"fetch": 0.05, "masks": 2000.0}, now)
     found = measures.histograms(redis.hgetall(store.STAGES))
-    assert list(found) == ["fetch", "job", "masks"]
+    assert list(found) == ["fetch", "masks", "job"], "in the order of the work"
+    assert found["job"].mean == 2.5
     assert (found["job"].count, found["job"].total) == (2, 5.0)
     assert dict(found["fetch"].cumulative()) == {str(float(b)): 2 if b >= 0.05 else 0 for b in BOUNDS} | {"+Inf": 2}
     assert found["masks"].cumulative()[-2:] == [("1800.0", 1), ("+Inf", 2)], "1 s is at most 1 s; 2000 s is beyond all"
@@ -33,7 +34,8 @@ def test_a_stage_may_have_several_parts() -> None:
 
 def test_a_histogram_of_nothing() -> None:
     assert measures.histograms({}) == {}
-    assert Histogram((0,) * (len(BOUNDS) + 1), 0.0).cumulative()[-1] == ("+Inf", 0)
+    nothing = Histogram((0,) * (len(BOUNDS) + 1), 0.0)
+    assert (nothing.cumulative()[-1], nothing.mean) == (("+Inf", 0), 0.0)
 
 
 IDLE = Minute(0, 0.0)
