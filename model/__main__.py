@@ -1,13 +1,13 @@
-"""`python -m model segment | visualize | evaluate | report | benchmark | presets`: the method on the command line."""
+"""The method on the command line: `python -m model segment | visualize | evaluate | report | benchmark | ...`."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from model.commands import benchmark, evaluate, presets, report, segment, visualize
+from model.commands import benchmark, evaluate, presets, regions, report, segment, visualize
 from model.commands.common import meant_for_users
 
-COMMANDS = (segment, visualize, evaluate, report, benchmark, presets)
+COMMANDS = (segment, visualize, evaluate, report, benchmark, regions, presets)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

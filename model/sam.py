@@ -60,6 +60,7 @@ class Sam:
         self._predictor: Any = SamPredictor(model)
         self._kept = kept
         self._embeddings: OrderedDict[bytes, Embedding] = OrderedDict()
+        self._last: tuple[tuple[Any, ...], Proposals] | None = None
 
     def embed(self, image: NDArray[np.uint8]) -> Embedding:
         """Look at an image, uint8 [H, W, 3] RGB, unless it is one of the last ones (by its content)."""
@@ -104,8 +105,16 @@ class Sam:
         """Ask for a mask at each point of a grid over the image; keep the good ones, each once.
 
         Settings: points_per_side, sam_quality, sam_stability, sam_nms. Random weights know no quality, and all their
-        masks are alike: with them everything is kept, so that what comes after has something to do.
+        masks are alike: with them everything is kept, so that what comes after has something to do. What was found in
+        the last image is remembered.
         """
+        thresholds = (preset.points_per_side, preset.sam_quality, preset.sam_stability, preset.sam_nms)
+        asked = (fingerprint(image), *thresholds)
+        if self._last is None or self._last[0] != asked:
+            self._last = asked, self._everything(image, preset)
+        return self._last[1]
+
+    def _everything(self, image: NDArray[np.uint8], preset: Preset) -> Proposals:
         from segment_anything_hq import SamAutomaticMaskGenerator
 
         generator: Any = SamAutomaticMaskGenerator(
