@@ -90,7 +90,7 @@ def measure(
         looks=looks,
         passes=len(result.steps),
         kept=kept,
-        peak_memory_gib=_peak_memory(segmenter.device),
+        peak_memory_gib=peak_memory(segmenter.device),
     )
 
 
@@ -171,7 +171,8 @@ def _finish(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _peak_memory(device: torch.device) -> float:
+def peak_memory(device: torch.device) -> float:
+    """Return the most memory this process had so far, in GiB: of the GPU where one computes, else its own."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
+        return torch.cuda.max_memory_reserved(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
