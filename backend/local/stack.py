@@ -203,6 +203,7 @@ class Stack:
         say(f"  Log in    {account.email}   password   {account.password}")
         say("  Look at   any task: the masks are there. Select a region, correct it with the brush (B) or the")
         say("            eraser (E), press Submit.")
+        say(f"  Status    {self.state['backend']['url']}")
         say(f"  Logs      {self.supervisor.logs}")
         say("  Stop      Ctrl-C. The next start takes seconds and finds everything as you left it.")
 
@@ -216,6 +217,7 @@ class Stack:
                 "store predictions there."
             )
         say(f"  Connect   Label Studio, Settings > Model > Connect Model: {backend_url}")
+        say(f"  Status    {backend_url}")
         say(f"  Logs      {self.supervisor.logs}")
         say("  Stop      Ctrl-C")
 
