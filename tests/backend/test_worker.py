@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from redis import Redis
 from rq.exceptions import DequeueTimeout
 from rq.serializers import JSONSerializer
 
 from backend import brush, store, worker
-from backend.jobs import Job, Jobs, State
+from backend.jobs import Job, Jobs, SegmentJob, State
 from backend.project import parse_config
 from backend.settings import Settings
 from backend.studio import StudioError, StudioUnavailable
@@ -227,6 +228,66 @@ def test_other_errors_in_between_are_not_counted(
     assert engine.device_errors == 0
 
 
+def test_out_of_memory_is_tried_again_then_fails_alone(
+    engine: Engine, scene_job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its tries other images fit, so the GPU is not broken and the worker goes on."""
+    small, predict, tries = replace(scene_job, task=8), engine.predict, []
+
+    def full(job: Job) -> Any:
+        if job.task == 8:
+            return predict(job)
+        tries.append(job.task)
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(engine, "predict", full)
+    monkeypatch.setattr(worker, "DEVICE_ERRORS", 1 + engine.settings.car_retries + 1)
+    engine.jobs.request(scene_job, store.BATCH)
+    work_off(engine)
+    engine.jobs.request(small, store.BATCH)
+    work_off(engine)
+    assert len(tries) == 1 + engine.settings.car_retries
+    assert engine.jobs.ticket(engine.jobs.id_of(scene_job))["error"] == "OutOfMemoryError: CUDA out of memory."
+    assert engine.jobs.state(engine.jobs.id_of(small)) is State.DONE
+    assert engine.device_errors == 0
+
+
+def test_nothing_is_forked_and_weights_are_loaded_once(
+    engine: Engine, scene_job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+
+    class Counted(Segmenter):
+        def __init__(self, *args: Any) -> None:
+            loaded.append(args[0].checksum)
+            super().__init__(*args)
+
+    monkeypatch.setattr(worker, "Segmenter", Counted)
+    monkeypatch.setattr(engine, "_segmenters", {})
+    monkeypatch.setattr(os, "fork", lambda: pytest.fail("CUDA does not survive a fork"))
+    for number in range(3):
+        engine.jobs.request(replace(scene_job, task=number), store.BATCH)
+    work_off(engine)
+    assert [str(engine.jobs.state(engine.jobs.id_of(replace(scene_job, task=n)))) for n in range(3)] == ["done"] * 3
+    assert len(loaded) == 1
+
+
+def test_what_rq_keeps_of_a_job_is_small_and_short_lived(engine: Engine, scene_job: Job) -> None:
+    engine.jobs.request(scene_job, store.BATCH)
+    rq_job = SegmentJob.fetch(engine.jobs.id_of(scene_job), engine.redis, JSONSerializer)
+    assert rq_job.timeout == engine.settings.car_job_timeout
+    work_off(engine)
+    rq_job.refresh()
+    assert len(rq_job.return_value()) < 200
+    assert 0 < engine.redis.ttl(rq_job.key) <= 60
+
+
+def test_a_worker_is_believed_dead_after_a_minute_and_cleans_up_nothing_itself() -> None:
+    assert worker.DEAD_AFTER_SECONDS == GPUWorker.get_heartbeat_ttl(None, None) == 60  # type: ignore[arg-type]
+    assert worker.HEARTBEAT_SECONDS * 3 < worker.DEAD_AFTER_SECONDS
+    assert "run_maintenance_tasks" in vars(GPUWorker)
+
+
 def test_a_job_of_another_release_is_refused_aloud(engine: Engine, scene_job: Job) -> None:
     engine.jobs.request(replace(scene_job, version="car-demo-00000000-00000000"), store.BATCH)
     work_off(engine)
@@ -320,3 +381,26 @@ def test_told_to_stop_a_worker_finishes_its_image_and_leaves_the_rest(
     states = sorted(str(jobs.state(jobs.id_of(one))) for one in waiting)
     assert states in (["done", "queued", "queued"], ["done", "done", "queued"])
     assert jobs.queues[store.BATCH].intermediate_queue.get_job_ids() == []
+
+
+@pytest.mark.slow
+def test_told_twice_a_worker_drops_its_image_which_costs_no_try(jobs: Jobs, scene_job: Job, redis_url: str) -> None:
+    jobs.request(scene_job, store.BATCH)
+    job_id = jobs.id_of(scene_job)
+    env = {**os.environ, "REDIS_URL": redis_url, "LABEL_STUDIO_URL": jobs.settings.label_studio_url}
+    # Eight seconds for the image that warms it up, and eight for each after that.
+    process = subprocess.Popen([sys.executable, "-m", "tests.load.null_worker", "--latency", "8"], env=env)
+    try:
+        until = time.monotonic() + 60
+        while jobs.state(job_id) is not State.RUNNING and time.monotonic() < until:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(1.5)
+        assert process.poll() is None, "the first lets it finish its image"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+    ticket = jobs.ticket(job_id)
+    assert (ticket["state"], ticket["error"]) == ("queued", "the worker was told to stop at once")
+    assert SegmentJob.fetch(job_id, jobs.redis, JSONSerializer).retries_left == jobs.settings.car_retries

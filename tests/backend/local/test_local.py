@@ -21,7 +21,7 @@ from backend.local.demo_project import labeling_config, load_scenes, palette
 from backend.local.ports import NoFreePort, any_free_port, free_port, is_free
 from backend.local.processes import LocalError
 from backend.local.run_folder import Memory, locked, write_private
-from backend.local.services import ROOT
+from backend.local.services import ROOT, gpus, programs
 from backend.local.stack import SCENES
 from backend.project import parse_config
 
@@ -195,3 +195,29 @@ def test_up_reports_an_error_as_one_line(tmp_path: Path, capsys: pytest.CaptureF
     up.add_arguments(arguments)
     assert up.run(arguments.parse_args(["--data", str(tmp_path)])) == 1
     assert "memory.json is damaged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("env", "driver", "cards"),
+    [
+        ({}, [], []),
+        ({}, ["0000:17:00.0", "0000:65:00.0"], ["0", "1"]),
+        ({"CUDA_VISIBLE_DEVICES": "3, GPU-1f"}, ["0000:17:00.0"], ["3", "GPU-1f"]),
+        ({"CUDA_VISIBLE_DEVICES": ""}, ["0000:17:00.0"], []),
+        ({"CAR_DEVICE": "cuda:1"}, ["0000:17:00.0", "0000:65:00.0"], []),
+        ({"CAR_DEVICE": "cpu", "CUDA_VISIBLE_DEVICES": "1"}, [], []),
+    ],
+)
+def test_the_gpus_there_are(tmp_path: Path, env: dict[str, str], driver: list[str], cards: list[str]) -> None:
+    for name in driver:
+        (tmp_path / name).mkdir()
+    assert gpus(env, tmp_path) == cards
+
+
+@pytest.mark.parametrize(
+    ("cards", "workers", "dealt"),
+    [("0,1", 1, ["0"]), ("0,1", 2, ["0", "1"]), ("0,1", 5, ["0", "1", "0", "1", "0"]), ("", 2, ["", ""])],
+)
+def test_each_gpu_gets_a_worker_and_more_share_them(cards: str, workers: int, dealt: list[str]) -> None:
+    started = programs({"CUDA_VISIBLE_DEVICES": cards}, 9090, workers)
+    assert [one.env["CUDA_VISIBLE_DEVICES"] for one in started if one.name.startswith("worker")] == dealt
