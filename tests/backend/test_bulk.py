@@ -23,6 +23,7 @@ from backend.settings import Settings
 from backend.studio import Studio, StudioUnavailable
 from backend.tally import LabelTally, as_text, tally
 from tests.backend.conftest import finished
+from tests.load.bulk import play
 from tests.load.stub_studio import CONFIG, HOST, PROJECT, TOKEN, Faults, StubStudio
 
 
@@ -379,3 +380,16 @@ def test_older_ones_of_ours_go_once_the_new_one_is_there(world: World) -> None:
         sorted([version, OTHERS, OLD]),  # an annotation began with it
         [version],
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(280)
+def test_killed_twice_and_resumed_each_task_is_done_once_and_the_bar_is_right() -> None:
+    """The same with 2,000 tasks: `python -m tests.load.bulk`."""
+    said: list[str] = []
+    result = play(tasks=120, workers=2, kills=2, latency=0.05, window=15, say=said.append)
+    assert (result["delivered"], result["lost"], result["doubled"], result["exit_code"]) == (120, 0, 0, 0), said
+    assert result["untrue"] == []
+    assert result["bar_ended_at"] == [120, 120]
+    assert 0 < result["last_run"]["done"] == result["last_run"]["todo"] < 120
+    assert result["tally"]["done"] == 120
