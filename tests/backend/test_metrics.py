@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
@@ -114,3 +116,20 @@ def test_a_long_list_of_failures_costs_a_scrape_nothing(client: FlaskClient, job
     before = jobs.redis.info("stats")["total_commands_processed"]
     assert scrape(client)["car_jobs", ("failed",)] == 30
     assert jobs.redis.info("stats")["total_commands_processed"] - before < 120, "60 of them are the minutes"
+
+
+def test_the_table_in_the_docs_is_complete(client: FlaskClient, jobs: Jobs) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    documented = {name for line in text.splitlines() if line.startswith("| `car_") for name in named(line)}
+    measures.record(jobs.redis, 2.0, {"fetch": 0.02})
+    Reporter(jobs.redis, "demo", "v").rest()
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    assert {f"{one.name}_total" if one.type == "counter" else one.name for one in families} == documented
+    assert all(f"| `{kind}` |" in text for kind in Failure)
+    assert ", ".join(measures.STAGES[:-1]) in text
+    assert all(doing in text for doing in Doing)
+
+
+def named(line: str) -> list[str]:
+    """The metrics in the first column of a row."""
+    return re.findall(r"`(car_[a-z_]+)`", line.split("|")[1])

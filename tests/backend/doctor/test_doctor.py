@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -162,6 +163,11 @@ def test_on_a_set_up_that_works_it_finds_no_problem(world: World, capsys: pytest
     assert told["image"].startswith("task 7: ")
     assert told["labeling config"] == "3 labels, preset demo"
     assert {"redis keeps all", "redis has room", "weights", "courier", "webhook", "connection", "disk"} <= set(told)
+    docs = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+    documented = {
+        name for row in docs.splitlines() if row.startswith("| ") for name in row.split(" | ")[0][2:].split(", ")
+    }
+    assert set(told) <= documented
     assert TOKEN not in str(findings)
     assert AUTH[1] not in str(findings)
 
