@@ -20,7 +20,7 @@ from backend.job import Job, State
 from backend.jobs import Jobs
 from backend.predict import job_of
 from backend.project import ConfigError, LabelingConfig, parse_config
-from backend.queues import is_paused
+from backend.queues import ALL, is_paused, paused
 from backend.settings import Settings
 from backend.store import text
 from backend.studio import Studio, StudioUnavailable, TaskFilter
@@ -217,7 +217,8 @@ def workers(jobs: Jobs) -> int:
 def hindrance(jobs: Jobs, project: int) -> str:
     """Why a project's jobs do not get on just now and what to do, "" when there is no reason."""
     if is_paused(jobs.redis, str(project)):
-        return "paused: nothing is begun until `python -m backend resume`"
+        option = "" if ALL in paused(jobs.redis) else f" --project {project}"
+        return f"paused: nothing is begun until `python -m backend resume{option}`"
     if not workers(jobs):
         return "no worker is alive: start `python -m backend worker`"
     if not jobs.redis.exists("car:courier"):

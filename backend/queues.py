@@ -132,8 +132,11 @@ class TakingQueue(Queue):  # type: ignore[misc]
 
     def get_job_ids(self, offset: int = 0, length: int = -1) -> list[str]:
         """Ids of the jobs that wait, each project's in order. See `rq.Queue.get_job_ids`."""
-        lines = [store.line_key(self.name, project) for project in self.waiting() if project != "new"]
-        ids = [text(job_id) for key in (*lines, self.key) for job_id in self.connection.lrange(key, 0, -1)]
+        # Read in the direction in which jobs move, so that none slips through meanwhile.
+        arrived = self.connection.lrange(self.key, 0, -1)
+        projects = map(text, self.connection.lrange(store.turns_key(self.name), 0, -1))
+        lines = [self.connection.lrange(store.line_key(self.name, project), 0, -1) for project in projects]
+        ids = list(dict.fromkeys(text(job_id) for part in (*lines, arrived) for job_id in part))
         return ids[offset:] if length < 0 else ids[offset : offset + length]
 
     def give_back(self, job_id: str) -> bool:

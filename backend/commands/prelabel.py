@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from backend.bulk import WINDOW, Bulk, BulkError, Plan, hindrance, make_plan, read_config, workers
 from backend.commands.common import with_redis
@@ -118,7 +119,7 @@ def _write_config(studio: Studio, project: int, overrides: Overrides) -> None:
 def _prelabel(args: argparse.Namespace, studio: Studio, jobs: Jobs, plan: Plan, stop: Stop) -> int:
     bulk = Bulk(studio, jobs, plan, min(args.window, jobs.settings.car_queue_limit))
     over = False
-    with ProgressBar(plan) as bar:
+    with logging_redirect_tqdm(), ProgressBar(plan) as bar:
         try:
             over = watch(bulk, bar, stop)
         except (BulkError, StudioError) as error:

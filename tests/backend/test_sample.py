@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -254,3 +255,20 @@ def test_what_cannot_begin_says_why(world: DrawingWorld, away: bool, capsys: pyt
     assert main(["prelabel", "--project", str(PROJECT)]) == 2
     error = capsys.readouterr().err
     assert (str(world.stub.port) if away else "no <Image>") in error
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_told_to_stop_it_ends_in_order_and_can_go_on(
+    world: DrawingWorld, number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.stub.shelf.add_tasks(3)
+    queues.pause(world.jobs.redis, PROJECT)
+    threading.Timer(1.0, signal.raise_signal, [number]).start()
+    assert main(["prelabel", "--project", "1", "--json"]) == 1
+    told = capsys.readouterr()
+    assert "paused: nothing is begun until `python -m backend resume --project 1`" in told.err
+    assert "Stopped. What is queued is still done; to go on: python -m backend prelabel --project 1" in told.out
+    assert json.loads(told.out.splitlines()[-1])["finished"] is False
+    queues.resume(world.jobs.redis, PROJECT)
+    assert main(["prelabel", "--project", "1"]) == 0
+    assert world.stored() == [[world.plan().version]] * 3
