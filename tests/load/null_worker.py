@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -73,7 +74,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.load.null_worker")
     parser.add_argument("--latency", type=float, default=0.2, metavar="SECONDS")
     parser.add_argument("--hurry", type=float, default=1.0, metavar="FACTOR", help="divides every waiting time")
+    parser.add_argument("--host", default="", metavar="NAME", help="what this machine calls itself to this process")
     args = parser.parse_args()
+    if args.host:
+        socket.gethostname = lambda: args.host  # RQ and our reports ask here
     stand_in(args.latency)
     from backend import worker
     from backend.settings import load_settings

@@ -44,8 +44,12 @@ class Rig:
         pixels: int = 256 * 256,
         hurry: float = 1.0,
         settings: Mapping[str, str] | None = None,
+        hosts: int = 1,
     ):
-        """`latency` is the segmenter's, in seconds; `hurry` divides the waiting times of workers and courier."""
+        """`latency` is the segmenter's, in seconds; `hurry` divides the waiting times of workers and courier.
+
+        With several `hosts` there are so many `workers` on each, with a host name and an image cache of its own.
+        """
         self.folder = Path(tempfile.mkdtemp(prefix="car-load-"))
         self._log = (self.folder / "supervisor.log").open("w")
         self.supervisor = Supervisor(self.folder, Console(self._log))
@@ -53,7 +57,10 @@ class Rig:
         self.redis = Redis.from_url(redis_server.url(self.redis_port), socket_timeout=2, socket_connect_timeout=2)
         self.studio = Control(control_port)
         self.backend_url = f"http://{HOST}:{self.port}"
-        self.workers = [f"worker-{number}" for number in range(1, workers + 1)]
+        self.hosts = {f"host-{number}": self.folder / f"images-{number}" for number in range(1, hosts + 1)}
+        numbers = range(1, workers + 1)
+        on_host = {f"{host}-worker-{number}": host for host in self.hosts for number in numbers}
+        self.workers = list(on_host) if hosts > 1 else [f"worker-{number}" for number in numbers]
         env = services.environment(redis_server.url(self.redis_port), f"http://{HOST}:{studio_port}", TOKEN)
         self.env = {**env, "OMP_NUM_THREADS": "1", "BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": "", **(settings or {})}
         stub = ("stub_studio", "--port", studio_port, "--control-port", control_port, "--backend", self.backend_url)
@@ -65,12 +72,16 @@ class Rig:
             self._own("studio", *stub, "--pixels", pixels),
             services.backend_program("backend", ("serve", "--port", str(self.port)), self.env),
             courier,
-            *(self._own(name, "null_worker", "--latency", latency, "--hurry", hurry) for name in self.workers),
         ]
+        for name in self.workers:
+            host = on_host.get(name, "")
+            own = {"CAR_IMAGE_CACHE": str(self.hosts[host])} if host else {}
+            arguments = ("--latency", latency, "--hurry", hurry, *(("--host", host) if host else ()))
+            self._programs.append(self._own(name, "null_worker", *arguments, env=own))
 
-    def _own(self, name: str, module: str, *arguments: object) -> Program:
+    def _own(self, name: str, module: str, *arguments: object, env: Mapping[str, str] | None = None) -> Program:
         command = (sys.executable, "-m", f"tests.load.{module}", *map(str, arguments))
-        return Program(name, command, self.env, services.ROOT)
+        return Program(name, command, {**self.env, **(env or {})}, services.ROOT)
 
     def __enter__(self) -> Self:
         processes.FIRST_PAUSE = processes.LONGEST_PAUSE = RESTART_PAUSE
