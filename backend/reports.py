@@ -80,7 +80,7 @@ class Reporter:
         self.redis = redis
         self.device: Callable[[], Device] = lambda: Device("")
         """Asked at each report; the worker puts its own in place when the weights are loaded."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # two threads change the report: the one that works, and the one that reports
         self._report = WorkerReport(
             uuid.uuid4().hex, socket.gethostname(), os.getpid(), Doing.LOADING, time.time(), preset, version
         )
@@ -110,15 +110,17 @@ class Reporter:
 
     def rest(self, finished: bool = False) -> None:
         """The worker has no job (any more); `finished` counts the image that it had."""
-        self._now(doing=Doing.IDLE, job="", images=self._report.images + finished)
+        with self._lock:
+            self._now(doing=Doing.IDLE, job="", images=self._report.images + finished)
 
     def broken(self, error: str) -> None:
         """The worker is about to end, because it cannot work."""
         self._now(doing=Doing.BROKEN, job="", error=error)
 
     def _now(self, **changes: object) -> None:
-        self._report = replace(self._report, since=time.time(), **changes)  # type: ignore[arg-type]
-        self.send()
+        with self._lock:
+            self._report = replace(self._report, since=time.time(), **changes)  # type: ignore[arg-type]
+            self.send()
 
     def send(self) -> None:
         """Put the report into Redis."""

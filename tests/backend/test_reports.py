@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 
 import pytest
@@ -49,6 +50,27 @@ def test_it_goes_on_reporting_by_itself(redis: Redis, reporter: Reporter, monkey
         while not reports.read(redis):
             assert time.monotonic() < until
             time.sleep(0.01)
+
+
+def test_a_slow_report_takes_nothing_back(redis: Redis, reporter: Reporter) -> None:
+    asked, go = threading.Event(), threading.Event()
+
+    def slow() -> Device:
+        asked.set()
+        assert go.wait(60)
+        return Device("cpu")
+
+    reporter.device = slow
+    threads = [threading.Thread(target=reporter.send)]
+    threads[0].start()
+    assert asked.wait(60)
+    threads.append(threading.Thread(target=reporter.begin, args=("p1-t7-ab",)))
+    threads[1].start()
+    time.sleep(0.05)
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert (only(redis).doing, only(redis).job) == (Doing.WORKING, "p1-t7-ab")
 
 
 def test_the_silent_are_forgotten(redis: Redis, reporter: Reporter) -> None:
