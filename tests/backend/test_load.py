@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backend.images import ImageFetcher, ImageUnavailable
+from backend.local.marks import marked
 from backend.local.ports import any_free_port
 from backend.local.services import ROOT
 from backend.studio import Studio, StudioError, StudioUnavailable
@@ -115,6 +119,26 @@ def test_the_null_worker_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) is False
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_nobody_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.load.fleet", "--tasks", "5000", "--hosts", "1", "--workers", "1"]
+    run = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 60
+        while len(found := [pid for folder in tmp_path.glob("car-load-*") for pid in marked(folder)]) < 5:
+            assert run.poll() is None
+            assert time.monotonic() < until, f"only {len(found)} processes run"
+            time.sleep(0.1)
+    finally:
+        run.kill()
+        run.wait()
+    (folder,) = tmp_path.glob("car-load-*")
+    until = time.monotonic() + 20
+    while marked(folder) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert marked(folder) == []
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -86,6 +87,8 @@ class Rig:
     def __enter__(self) -> Self:
         processes.FIRST_PAUSE = processes.LONGEST_PAUSE = RESTART_PAUSE
         processes.HOPELESS_AFTER = sys.maxsize
+        command = (sys.executable, "-m", "tests.load.reaper", str(self.folder))
+        self._reaper = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, cwd=services.ROOT)
         ready: dict[str, Callable[[], bool]] = {
             "redis": lambda: redis_server.answers(redis_server.url(self.redis_port)),
             "studio": self.studio.answers,
@@ -99,15 +102,19 @@ class Rig:
                     self.supervisor.wait(ready[program.name], program.name, READY_SECONDS)
             self.supervisor.wait(self._workers_work, "backend", READY_SECONDS)
         except BaseException:
-            self.supervisor.stop_all(last="redis")
+            self._stop()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
         self.supervisor.stop_all(last="redis")
         self._log.close()
+        self._reaper.communicate()
 
     def remove(self) -> None:
         """Delete the data and logs of a run that nobody needs to look into."""
