@@ -105,13 +105,16 @@ def basic(user: str, password: str, encoding: str = "utf-8") -> dict[str, str]:
         ({"Authorization": "Basic !!!"}, 401),
     ],
 )
-@pytest.mark.parametrize("path", ["/health", "/versions", "/webhook", "/predict", "/nowhere"])
+@pytest.mark.parametrize(
+    "path", ["/", "/health", "/versions", "/webhook", "/predict", "/status.json", "/metrics", "/nowhere"]
+)
 def test_with_a_password_every_route_asks_for_it(
     settings: Settings, headers: dict[str, str], status: int, path: str
 ) -> None:
     closed = settings.model_copy(update={"basic_auth_user": "ännä", "basic_auth_pass": _secret("pässwörd")})
     answer = create_app(closed).test_client().get(path, headers=headers)
     assert (answer.status_code == 401) is (status == 401)
+    assert ("WWW-Authenticate" in answer.headers) is (status == 401), "browsers then ask for it"
 
 
 def _secret(text: str) -> Any:

@@ -58,7 +58,7 @@ def test_it_shows_who_works_on_what(client: FlaskClient, worker: Reporter, jobs:
     shown = page(client)
     assert 'class="note"' not in shown, "nothing is wrong"
     assert re.search(r"<td>batch</td><td class=\"number\">3</td>", shown)
-    assert "waiting by project:\n1: 3" in shown or "waiting by project:\nnew: 3" in shown
+    assert "in line:\n3 just arrived" in shown
     assert "H200 (cuda:0)" in shown
     assert "1.5 GB of 140.0 GB" in shown
     assert 'working: <a href="http://studio.test:8080/projects/1/data?task=3">task 3</a>' in shown
