@@ -60,7 +60,7 @@ def time_matching(masks: int = 20, proposals: int = 1000, side: int = 1024) -> M
         read=read - started,
         match=done - read,
         naive=process_time() - again,
-        equal=bool((naive.T == found.common).all()),
+        equal=bool((found.common == naive.T).all()),
     )
 
 

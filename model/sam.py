@@ -125,13 +125,8 @@ class Sam:
             box_nms_thresh=1.0 if self.random else preset.sam_nms,
             output_mode="coco_rle",
         )
-        # the generator looks at the image itself; here what was seen before is remembered
-        generator.predictor = self._predictor
-        self._predictor.set_image = lambda seen: self._restore(self.embed(seen))
-        try:
-            found = generator.generate(image)
-        finally:
-            del self._predictor.set_image
+        generator.predictor = _Recalling(self)
+        found = generator.generate(image)
         size = (image.shape[0], image.shape[1])
         return Proposals.of(
             size, [one["segmentation"] for one in found], [min(1.0, one["predicted_iou"]) for one in found]
@@ -150,6 +145,19 @@ class Sam:
         predictor.features, predictor.interm_features = embedding.features, embedding.interm_features
         predictor.original_size, predictor.input_size = embedding.original_size, embedding.input_size
         predictor.is_image_set = True
+
+
+class _Recalling:
+    """The predictor of a mask generator, which looks at no image that is remembered."""
+
+    def __init__(self, sam: Sam) -> None:
+        self._sam = sam
+
+    def set_image(self, image: NDArray[np.uint8]) -> None:
+        self._sam._restore(self._sam.embed(image))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sam._predictor, name)
 
 
 def fingerprint(image: NDArray[np.uint8]) -> bytes:
