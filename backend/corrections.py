@@ -150,7 +150,8 @@ class ScoreBook:
         if labels is None or packed is None:
             return {}
         names: list[str] = json.loads(labels)
-        return dict(zip(names, struct.unpack(f"<{len(names)}e", packed), strict=True))
+        scores = struct.unpack(f"<{len(names)}e", packed)
+        return {name: float(f"{score:.3g}") for name, score in zip(names, scores, strict=True)}
 
 
 class Corrections:
@@ -205,7 +206,7 @@ class Corrections:
             for name in names:
                 pipe.expire(name, self.keep_seconds)
             pipe.execute()
-        surplus = int(self.redis.zcard(corrected)) - self.limit
+        surplus = self.count(project) - self.limit
         for oldest in cast(list[bytes], self.redis.zrange(corrected, 0, surplus - 1)) if surplus > 0 else ():
             self.replace(project, int(oldest), ())
 
@@ -221,6 +222,10 @@ class Corrections:
     def tasks(self, project: int) -> list[int]:
         """The tasks of which a correction is kept, by the time of their submission."""
         return [int(task) for task in cast(list[bytes], self.redis.zrange(store.corrected_key(project), 0, -1))]
+
+    def count(self, project: int) -> int:
+        """How many tasks of a project have a correction that is kept."""
+        return int(self.redis.zcard(store.corrected_key(project)))
 
     def newest(self, project: int, limit: int | None = None) -> list[Correction]:
         """The corrections of the tasks submitted last (all without a limit), oldest first."""

@@ -11,7 +11,7 @@ from backend.proposals import kept
 
 pages = blueprint("corrections")
 
-NEWEST = 2_000
+NEWEST = 1_000
 """Tasks that the page sums up; the command takes all."""
 
 

@@ -75,7 +75,8 @@ class Corrector:
         except StudioError as error:
             log.error("task %s of project %s is not compared: %s", due[1], due[0], error)
         self.corrections.done_with(*due, asked)
-        if len(self.corrections.tasks(due[0])) % PROPOSE_EVERY == 0:
+        corrected = self.corrections.count(due[0])
+        if corrected and corrected % PROPOSE_EVERY == 0:
             self._propose(due[0])
         return True
 
