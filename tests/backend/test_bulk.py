@@ -24,7 +24,8 @@ from backend.studio import Studio, StudioUnavailable
 from backend.tally import LabelTally, as_text, tally
 from tests.backend.conftest import finished
 from tests.load.bulk import play
-from tests.load.stub_studio import CONFIG, HOST, PROJECT, TOKEN, Faults, StubStudio
+from tests.load.shelf import Faults
+from tests.load.stub_studio import CONFIG, HOST, PROJECT, TOKEN, StubStudio
 
 
 class World:

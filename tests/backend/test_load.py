@@ -19,7 +19,8 @@ from backend.local.ports import any_free_port
 from backend.local.services import ROOT
 from backend.studio import Studio, StudioError, StudioUnavailable
 from tests.load.chaos import Scenario, play
-from tests.load.stub_studio import HOST, TOKEN, Faults, StubStudio
+from tests.load.shelf import Faults
+from tests.load.stub_studio import HOST, TOKEN, StubStudio
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from tests.load.rig import Rig, summary
-from tests.load.stub_studio import Faults
+from tests.load.shelf import Faults
 
 OPENED = 10
 """People open every tenth task only: what they ask for again could otherwise hide what was lost."""

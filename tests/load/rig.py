@@ -25,7 +25,8 @@ from backend.local import processes, redis_server, services
 from backend.local.console import Console
 from backend.local.ports import any_free_port
 from backend.local.processes import Program, Supervisor
-from tests.load.stub_studio import HOST, TOKEN, Control
+from tests.load.control import Control
+from tests.load.stub_studio import HOST, TOKEN
 
 READY_SECONDS = 60.0
 RESTART_PAUSE = 1.0

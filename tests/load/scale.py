@@ -22,7 +22,8 @@ from backend.settings import Settings
 from backend.studio import Studio
 from tests.load.null_worker import disc_and_bar
 from tests.load.rig import Rig
-from tests.load.stub_studio import CONFIG, LABELS, PROJECT, TOKEN, Faults, photo
+from tests.load.shelf import Faults
+from tests.load.stub_studio import CONFIG, LABELS, PROJECT, TOKEN, photo
 
 MEGAPIXEL = 1_000_000
 BULK = 2500

@@ -15,7 +15,7 @@ import numpy as np
 
 from tests.load.chaos import Chaos, Scenario
 from tests.load.rig import Rig
-from tests.load.stub_studio import Faults
+from tests.load.shelf import Faults
 
 FAULTS = Faults(latency=0.02, errors=0.02, resets=0.01)
 """What Label Studio on SQLite does under load: some requests meet a locked database, some connections break."""
