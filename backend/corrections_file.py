@@ -149,9 +149,9 @@ def _picture(correction: Correction, studio: Studio, settings: Settings) -> str:
         task = studio.task(correction.task, correction.project) or {}
         image = fetcher.fetch(image_url(config, task.get("data")), correction.task)
         results = (studio.annotations(correction.task), studio.predictions(correction.task))
-        submitted = [one["result"] for one in results[0] if one["id"] == correction.annotation]
-        predicted = [one["result"] for one in results[1] if one.get("model_version") == correction.version]
-        drawn = overlays(image, union_masks(predicted[-1] if predicted else []), union_masks(submitted[0] if submitted else []))
+        submitted = [one["result"] for one in results[0] if one["id"] == correction.annotation] or [[]]
+        predicted = [one["result"] for one in results[1] if one.get("model_version") == correction.version] or [[]]
+        drawn = overlays(image, union_masks(predicted[-1]), union_masks(submitted[0]))
     except (StudioError, ConfigError, ImageError, ComparisonError) as error:
         log.warning("task %s is shown without its picture: %s", correction.task, error)
         return ""
