@@ -33,7 +33,7 @@ class MatFile:
 
         try:
             numbers = np.asarray(loadmat(self.path)["LabelMap"], np.int64)
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # a broken file may raise anything
             raise DatasetError(f"{self.path} is no MAT file with a LabelMap: {error}") from error
         if numbers.size and numbers.max() >= len(self.table):
             raise DatasetError(f"{self.path} has the label {numbers.max()}, which labels.txt does not list.")

@@ -26,6 +26,7 @@ from model.settings import settings
 
 SHOWN = 6  # images at each end
 SIDE = 420  # pixels of the longer side of an image on the page
+LEGEND = '<p class="quiet">Left: the image. Middle: what was found. Right: the ground truth.</p>'
 TITLES = {
     "miou": "mIoU",
     "miou_with_background": "mIoU with background",
@@ -104,11 +105,15 @@ def _images(run: Results, records: Sequence[Record]) -> list[str]:
     except (DatasetError, OSError) as error:
         return [f'<p class="quiet">The images are not shown: {escape(str(error))}</p>']
     examples = {example.name: example for example in dataset.examples}
-    ends = {"Worst": records[:count], "Best": [r for r in records[:-count:-1] if r not in records[:count]]}
+    ends = {"Worst": records[:count], "Best": [r for r in records[: -count - 1 : -1] if r not in records[:count]]}
     return [
         part
         for title, shown in ends.items()
-        for part in (f"<h2>{title} images</h2>", *(_figure(run, dataset, r, examples.get(r.name)) for r in shown))
+        for part in (
+            f"<h2>{title} images</h2>",
+            LEGEND,
+            *(_figure(run, dataset, r, examples.get(r.name)) for r in shown),
+        )
     ]
 
 

@@ -5,7 +5,8 @@ from model.vocabulary import check
 
 
 @pytest.mark.parametrize(
-    ("name", "classes", "stuff"), [("voc", 20, 0), ("coco-object", 80, 0), ("context", 59, 21), ("ade", 150, 25), ("ade847", 847, 29)]
+    ("name", "classes", "stuff"),
+    [("voc", 20, 0), ("coco-object", 80, 0), ("context", 59, 21), ("ade", 150, 25), ("ade847", 847, 29)],
 )
 def test_sizes(name: str, classes: int, stuff: int) -> None:
     queries = class_list(name)
