@@ -259,6 +259,11 @@ class GPUWorker(SimpleWorker):  # type: ignore[misc]
         """Seconds without a heartbeat after which the job is given to somebody else."""
         return DEAD_AFTER_SECONDS
 
+    def handle_exception(self, job: RQJob, *exc_info: Any) -> None:
+        """Log the traceback, but for what `segment` has told in one line: a missing image is no fault of ours."""
+        if not isinstance(exc_info[1], (*PASSING, *PERMANENT)):
+            super().handle_exception(job, *exc_info)
+
     def run_maintenance_tasks(self) -> None:
         """The courier's sweep does it: RQ's cleaner holds a lock for 15 minutes if it dies."""
 
