@@ -87,7 +87,12 @@ class Lines(_Form):
         fields = _job.get()
         about = f" [{' '.join(f'{name} {value}' for name, value in fields.items())}]" if fields else ""
         head = f"{self.formatTime(record)} {record.levelname} {self.process} {record.name}{about}"
-        return "\n".join(part for part in (f"{head}: {record.getMessage()}", self.traceback(record)) if part)
+        return "\n".join(part for part in (f"{head}: {_one_line(record.getMessage())}", self.traceback(record)) if part)
+
+
+def _one_line(message: str) -> str:
+    """Line breaks and control characters written out: what a task holds must not look like a line of ours."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message)
 
 
 class JSONLines(_Form):

@@ -6,6 +6,7 @@ import base64
 import gzip
 import io
 import json
+import logging
 import pickle
 import re
 import socket
@@ -24,10 +25,11 @@ from redis import Redis
 from rq.exceptions import DeserializationError
 from rq.serializers import JSONSerializer
 
-from backend import download, store
+from backend import download, logs, store
 from backend.app import create_app
 from backend.images import ImageError, ImageFetcher, Limits
 from backend.jobs import Jobs, SegmentJob
+from backend.predict import Predictor
 from backend.settings import Settings
 from backend.studio import SECRET_HEADER, secret_of
 from tests.backend.conftest import CONFIG
@@ -444,6 +446,26 @@ def test_every_route_there_is_asks_for_the_password(world: World) -> None:
     for rule in rules:
         statuses = {client.open(rule, method=method).status_code for method in ("GET", "POST", "PUT", "DELETE")}
         assert statuses == {401}, rule
+
+
+def test_an_unexpected_error_keeps_its_words_to_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "/home/car/secrets/token")
+
+    monkeypatch.setattr(Predictor, "predict", broken)
+    reply = world.client(closed=False).post("/predict", json={"tasks": []})
+    assert (reply.status_code, reply.json) == (
+        500,
+        {"error": "Unexpected error (FileNotFoundError); the backend's log says more."},
+    )
+
+
+def test_nothing_that_is_sent_makes_a_log_line_of_its_own() -> None:
+    record = logging.LogRecord(
+        "x", logging.ERROR, "", 0, "project %s", ("1\n2026-01-01 INFO all is well\x1b[2J",), None
+    )
+    line = logs.Lines("serve", []).format(record)
+    assert line.endswith("project 1\\n2026-01-01 INFO all is well\\x1b[2J")
 
 
 def test_security_md_shows_this_table() -> None:
