@@ -55,8 +55,9 @@ class Corrector:
             tasks = (self.corrections.task_of(project, int(one["id"])) for one in event["annotations"])
             self.corrections.look_at(project, {task for task in tasks if task is not None})
         elif action == "TASKS_DELETED" and "project" in event:
-            for one in event["tasks"]:
-                self.corrections.replace(int(event["project"]["id"]), int(one["id"]), ())
+            project = int(event["project"]["id"])
+            for task in {int(one["id"]) for one in event["tasks"]} & set(self.corrections.tasks(project)):
+                self.corrections.replace(project, task, ())
         elif action == "START_TRAINING":
             self._apply(int(event["project"]["id"]))
 
