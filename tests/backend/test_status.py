@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from backend import overview, store
+from backend import measures, overview, queues, store
 from backend.__main__ import main
 from backend.commands.status import as_text
 from backend.delivery import Delivery
 from backend.jobs import Job, Jobs
+from backend.reports import Device, Reporter
 from backend.settings import Settings
 from tests.backend.conftest import finished
 
@@ -50,3 +51,25 @@ def test_an_unknown_command_names_the_known(capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit):
         main(["start"])
     assert "courier" in capsys.readouterr().err
+
+
+def test_workers_running_tasks_and_pauses_in_words(jobs: Jobs, job: Job) -> None:
+    jobs.request(job, store.BATCH)
+    job_id = jobs.id_of(job)
+    jobs.start(job_id)
+    jobs.redis.zadd("rq:wip:batch", {f"{job_id}:1": 9e9})
+    worker = Reporter(jobs.redis, "photos", "car-photos-1")
+    worker.device = lambda: Device("H200 (cuda:0)")
+    worker.begin(job_id)
+    queues.pause(jobs.redis, 4)
+    measures.record(jobs.redis, 2.0, {})
+    text = as_text(overview.read(jobs))
+    for words in (
+        f"photos on H200 (cuda:0)  working on {job_id} since 0 s",
+        "task 7 of project 1: 0 s",
+        "2.0 s per image",
+        "paused     4   go on with `python -m backend resume`",
+    ):
+        assert words in text
+    worker.broken("no weights")
+    assert "broken since 0 s  no weights" in as_text(overview.read(jobs))

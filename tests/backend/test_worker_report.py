@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from rq.serializers import JSONSerializer
 from rq.timeouts import JobTimeoutException
 
 from backend import measures, overview, reports, store, worker
@@ -23,7 +24,7 @@ from backend.project import parse_config
 from backend.reports import Device, Doing
 from backend.settings import Settings
 from backend.studio import StudioError, StudioUnavailable
-from backend.worker import Engine, VersionMismatch
+from backend.worker import Engine, GPUWorker, TakingQueue, VersionMismatch
 from model.segmenter import Segmentation
 from tests.backend.conftest import CONFIG
 from tests.backend.test_worker import work_off
@@ -130,6 +131,19 @@ def test_lines_about_a_job_name_it(engine: Engine, picture: Job, stand: Stand, l
     work_off(engine)
     job_id = engine.jobs.id_of(picture)
     assert f"INFO worker backend.worker [project 1 task 7 job {job_id}]: cat found in" in lines.getvalue()
+
+
+@pytest.mark.parametrize(("error", "tracebacks"), [(ImageError("gone"), 0), (KeyError("surprise"), 1)])
+def test_only_what_is_our_fault_fills_the_log(
+    engine: Engine, picture: Job, caplog: pytest.LogCaptureFixture, error: Exception, tracebacks: int
+) -> None:
+    engine.jobs.request(picture, store.BATCH)
+    (job,) = engine.jobs.queues[store.BATCH].get_jobs()
+    queues = [TakingQueue(store.BATCH, connection=engine.redis, serializer=JSONSerializer)]
+    with caplog.at_level(logging.ERROR, logger="rq.worker"):
+        own = GPUWorker(queues, connection=engine.redis, serializer=JSONSerializer)
+        own.handle_exception(job, type(error), error, None)
+    assert caplog.text.count("exception raised") == tracebacks
 
 
 class AcceleratorError(RuntimeError):
