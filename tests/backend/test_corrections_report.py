@@ -183,3 +183,8 @@ def test_the_command_reports(
     assert main(["corrections", "--project", "1", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["annotations"], found["proposal"]) == (3, None)
+
+
+def test_the_page_says_that_redis_is_away(settings: Settings) -> None:
+    away = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
+    assert "Redis at REDIS_URL does not answer" in create_app(away).test_client().get("/corrections").text
