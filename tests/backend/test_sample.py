@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +19,7 @@ from backend.bulk import BulkError
 from backend.corrections import ScoreBook
 from backend.images import ImageUnavailable
 from backend.job import Job
+from backend.local.services import ROOT
 from backend.project import Label, parse_config
 from backend.sample import Estimate, Trial, estimate, estimate_text
 from backend.sample_page import labels_of, overlay, page
@@ -272,3 +275,8 @@ def test_told_to_stop_it_ends_in_order_and_can_go_on(
     queues.resume(world.jobs.redis, PROJECT)
     assert main(["prelabel", "--project", "1"]) == 0
     assert world.stored() == [[world.plan().version]] * 3
+
+
+def test_the_command_needs_no_torch() -> None:
+    code = "import sys; import backend.commands.prelabel; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
