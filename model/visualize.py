@@ -171,7 +171,7 @@ def _head(page: Page, columns: Sequence[str], tints: Mapping[str, NDArray[np.flo
     """Show the image, the masks, and in words what was found."""
     story, result = page.story, page.story.result
     labels = [*columns, *(label for label in result.labels if label not in columns)]
-    masks = overlay(story.image, index_map(result, labels), len(columns)) if columns else story.image
+    masks = overlay(story.image, index_map(result, labels), len(labels)) if labels else story.image
     tall, step = page.head - MARGIN - 0.65, page.large + 0.3
     for number, (title, shown) in enumerate((("the image", story.image), ("the masks", masks))):
         page.text(MARGIN + number * step, MARGIN, title, 11, weight="bold")
