@@ -1,6 +1,7 @@
 """The benchmarks' class lists: each class with its label, the text it is searched by, and whether it is stuff.
 
-The texts are those of the released code, typing errors included ("sknowboard"): they are part of the published numbers.
+The texts are those of the released code (`clip_as_rnn/data/*.py` of google-research, Apache-2.0), typing errors and
+all ("sknowboard"): they are part of the published numbers.
 Imports without torch.
 """
 

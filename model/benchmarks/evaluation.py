@@ -40,6 +40,7 @@ def evaluate(
     picklable. A progress bar with the mIoU so far goes to stderr unless `quiet`. Raises DatasetError and PictureError;
     what was measured until then is kept.
     """
+    results.begin()
     wanted = dataset.examples[:limit]
     known = results.records()
     tally = Tally(results.setup.scheme(protocol))

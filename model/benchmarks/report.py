@@ -40,13 +40,13 @@ TITLES = {
 }
 
 
-def write(run: Results, target: Path, figures: Mapping[str, Any] | None = None) -> None:
-    """Write the page of a run; `figures` are those of all its records unless given."""
+def write(run: Results, target: Path, protocol: str = "default") -> None:
+    """Write the page of a run, over all the records it has. Raises DatasetError where there is none."""
     records = sorted(run.records().values(), key=lambda record: (record.iou, record.name))
     if not records:
         raise DatasetError(f"{run.folder} holds no image's results yet.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(page(run, records, figures or _added(run, records)), encoding="utf-8")
+    target.write_text(page(run, records, _added(run, records, protocol)), encoding="utf-8")
 
 
 def page(run: Results, records: Sequence[Record], figures: Mapping[str, Any]) -> str:
@@ -72,8 +72,8 @@ def page(run: Results, records: Sequence[Record], figures: Mapping[str, Any]) ->
     )
 
 
-def _added(run: Results, records: Sequence[Record]) -> Mapping[str, Any]:
-    tally = Tally(run.setup.scheme())
+def _added(run: Results, records: Sequence[Record], protocol: str) -> Mapping[str, Any]:
+    tally = Tally(run.setup.scheme(protocol))
     for record in records:
         tally.add(record)
     return tally.figures()

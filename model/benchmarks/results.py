@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from model.benchmarks.dataset import Dataset, DatasetError
+from model.benchmarks.dataset import Dataset, DatasetError, Task
 from model.benchmarks.figures import Scheme
 from model.benchmarks.records import Record
 from model.presets import DEMO
@@ -47,7 +47,7 @@ class Setup:
     weights_checksum: str
     images: int
     data: str
-    task: str
+    task: Task
     classes: tuple[str, ...]
     background: bool
     settings: dict[str, Any] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Setup:
 
     def scheme(self, protocol: str = "default") -> Scheme:
         """Return how its records add up."""
-        return Scheme(self.task, self.classes, self.background, protocol)  # type: ignore[arg-type]
+        return Scheme(self.task, self.classes, self.background, protocol)
 
 
 def setup_of(dataset: Dataset, root: Path, preset: Preset, weights: str | None) -> Setup:
@@ -95,12 +95,16 @@ class Results:
     """One run's folder."""
 
     def __init__(self, parent: Path, setup: Setup) -> None:
-        """Open the run's folder, or make it."""
+        """Name the run's folder; nothing is written before `begin`."""
         self.setup = setup
         self.folder = parent / setup.folder
-        (self.folder / "images").mkdir(parents=True, exist_ok=True)
-        (self.folder / "masks").mkdir(exist_ok=True)
-        _write(self.folder / "settings.json", _json(asdict(setup)))
+
+    def begin(self) -> None:
+        """Make the folder, or take it up again."""
+        for part in ("images", "masks"):
+            (self.folder / part).mkdir(parents=True, exist_ok=True)
+        text = json.dumps(asdict(self.setup), indent=1, ensure_ascii=False)
+        _write(self.folder / "settings.json", text + "\n")
 
     def records(self) -> dict[str, Record]:
         """Return the records there are, by the example's name; a file that cannot be read counts as not there."""
@@ -154,10 +158,6 @@ def _write(path: Path, text: str) -> None:
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     scratch.write_text(text, encoding="utf-8")
     os.replace(scratch, path)
-
-
-def _json(data: Any) -> str:
-    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
 
 
 def _digest(data: Any) -> str:

@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         if options.report:
             from model.benchmarks.report import write
 
-            write(results, options.report, figures)
+            write(results, options.report, options.protocol)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(told(figures))

@@ -1,5 +1,6 @@
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,10 +39,10 @@ def test_a_page_stands_alone(run: Results, tmp_path: Path, capsys: pytest.Captur
 
 
 def test_images_that_are_gone_are_told(run: Results, tmp_path: Path) -> None:
-    moved = Results(tmp_path / "other", run.setup)
+    moved = Results(tmp_path / "other", replace(run.setup, root=str(tmp_path / "nowhere")))
+    moved.begin()
     for name, record in run.records().items():
         moved.add(record, run.mask(name))
-    object.__setattr__(moved.setup, "root", str(tmp_path / "nowhere"))
     write(moved, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "The images are not shown" in page

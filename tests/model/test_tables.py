@@ -81,6 +81,7 @@ def measure(parent: Path, name: str, changes: dict[str, str], images: int, of: i
     dataset = Dataset(name, "val" if name == "voc" else "all", "labels", (), ("cat",))
     setup = replace(setup_of(dataset, Path("."), cell.preset(changes), "demo"), images=of)
     run = Results(parent, setup)
+    run.begin()
     for number in range(images):
         record = Record(f"{number:03}", 1.0, 0.5, ((0, 0, 5), (1, 1, 3), (1, 0, 3)))
         run.add(record, np.zeros((2, 2), np.uint16))
