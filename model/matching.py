@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-AT_ONCE = 64  # regions that are unrolled or measured together: bounds memory; pycocotools measures 255 at most
+AT_ONCE = 255  # masks that pycocotools measures at most at once
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,14 @@ class Proposals:
     @classmethod
     def of_label_map(cls, labels: NDArray[np.integer]) -> "Proposals":
         """Make a region of each number in a label map [H, W]."""
-        numbers = np.unique(labels)
-        rles: list[Any] = []
-        for start in range(0, len(numbers), AT_ONCE):
-            rles += _encoded(labels == numbers[start : start + AT_ONCE, None, None])
-        return cls.of((labels.shape[0], labels.shape[1]), rles)
+        size = (labels.shape[0], labels.shape[1])
+        flat = labels.T.ravel()  # run lengths go down the columns
+        starts = np.append(0, np.flatnonzero(flat[1:] != flat[:-1]) + 1)
+        runs = np.stack([starts, np.append(starts[1:], flat.size)], axis=1)
+        order = np.argsort(flat[starts], kind="stable")
+        regions = np.split(runs[order], np.flatnonzero(np.diff(flat[starts][order])) + 1)
+        counts = [np.diff(region.ravel(), prepend=0, append=flat.size).tolist() for region in regions]
+        return cls.of(size, [{"size": list(size), "counts": count} for count in counts])
 
     def __len__(self) -> int:
         return len(self.rles)
