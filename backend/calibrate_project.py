@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from backend.comparison import union_masks
 from backend.corrector import Corrector
-from backend.images import ImageFetcher, Limits
+from backend.images import fetcher_of
 from backend.project import LabelingConfig, image_url, parse_config
 from backend.proposals import Kept, Proposal, keep
 from backend.settings import Settings
@@ -41,7 +41,7 @@ def calibrate_project(corrector: Corrector, settings: Settings, project: int, se
     with tqdm(desc="segmented", unit=" images", file=sys.stderr) as bar:
         trials = Trials(segmenter, config.queries(), examples, bar.update)
         start = Setting(preset.eta, preset.lambda_, tuple(sorted(config.thresholds().items())))
-        proposal = trials.propose(start, preset.theta, seed)
+        proposal = trials.propose(start, seed)
     names = {label.value: label.name for label in config.labels}
     thresholds = {names[label]: value for label, value in proposal.thresholds.items() if label in names}
     stored = Proposal(**{**vars(proposal), "thresholds": thresholds})
@@ -56,12 +56,9 @@ class _Reader:
     """Reads the images of a project's tasks, and the masks that were submitted for them."""
 
     def __init__(self, corrector: Corrector, settings: Settings, project: int, config: LabelingConfig):
-        limits = Limits(settings.car_max_bytes, settings.car_max_pixels, settings.car_image_timeout)
         self.studio, self.project, self.config = corrector.studio, project, config
         self.corrections = corrector.corrections
-        self.fetcher = ImageFetcher(
-            settings.label_studio_url, self.studio.authorization, limits, allowed_hosts=settings.car_allowed_hosts
-        )
+        self.fetcher = fetcher_of(settings, self.studio.authorization)
 
     def image(self, task: int) -> NDArray[np.uint8]:
         """The task's image, [H, W, 3]."""

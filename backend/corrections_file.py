@@ -20,7 +20,7 @@ from PIL import Image
 from backend.comparison import ComparisonError, union_masks
 from backend.corrections import Correction
 from backend.corrections_report import Report
-from backend.images import ImageError, ImageFetcher, Limits
+from backend.images import ImageError, fetcher_of
 from backend.pages import task_link
 from backend.project import ConfigError, LabelingConfig, image_url, parse_config
 from backend.proposals import Kept
@@ -140,10 +140,7 @@ def _tinted(image: NDArray[np.uint8], mask: NDArray[np.bool_], colour: tuple[int
 
 def _picture(correction: Correction, studio: Studio, settings: Settings) -> str:
     """A correction's overlays as a data URI; empty, with the reason in the log, when something of it is missing."""
-    limits = Limits(settings.car_max_bytes, settings.car_max_pixels, settings.car_image_timeout)
-    fetcher = ImageFetcher(
-        settings.label_studio_url, studio.authorization, limits, allowed_hosts=settings.car_allowed_hosts
-    )
+    fetcher = fetcher_of(settings, studio.authorization)
     try:
         config = _config(studio, settings, correction.project)
         task = studio.task(correction.task, correction.project) or {}

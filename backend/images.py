@@ -21,6 +21,7 @@ import base64
 import binascii
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, unquote_to_bytes, urlsplit
 
 import numpy as np
@@ -30,8 +31,9 @@ from backend.decoding import ImageError, ImageUnavailable, Limits, decode_image
 from backend.download import PORTS, Downloader, origin, scheme, too_large
 from backend.guard import Guard
 from backend.image_cache import ImageCache
+from backend.settings import Settings
 
-__all__ = ["ImageError", "ImageFetcher", "ImageUnavailable", "Limits", "decode_image"]
+__all__ = ["ImageError", "ImageFetcher", "ImageUnavailable", "Limits", "decode_image", "fetcher_of"]
 
 CLOUD_SCHEMES = ("s3", "gs", "azure-blob")
 
@@ -133,6 +135,18 @@ class ImageFetcher:
                 "data:image/; for files on a disk add a local files storage to the project"
             )
         return url
+
+
+def fetcher_of(
+    settings: Settings, authorization: Callable[[], Mapping[str, str]], *, from_cache: bool = True
+) -> ImageFetcher:
+    """The fetcher that the settings ask for; without `from_cache` every image is really fetched."""
+    limits = Limits(settings.car_max_bytes, settings.car_max_pixels, settings.car_image_timeout)
+    cache = None
+    if from_cache and settings.car_image_cache:
+        token = settings.label_studio_api_key.get_secret_value()
+        cache = ImageCache(Path(settings.car_image_cache), settings.car_image_cache_bytes, token)
+    return ImageFetcher(settings.label_studio_url, authorization, limits, settings.car_allowed_hosts, cache)
 
 
 def _shown(url: str) -> str:

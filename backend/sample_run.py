@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from backend import sample
 from backend.bulk import Plan, hindrance, workers
-from backend.images import ImageFetcher, Limits
+from backend.images import ImageFetcher, fetcher_of
 from backend.jobs import Jobs
 from backend.project import LabelingConfig
 from backend.sample_page import page
@@ -51,6 +51,4 @@ def vocabulary_lines(config: LabelingConfig) -> list[str]:
 
 
 def _fetcher(studio: Studio, jobs: Jobs) -> ImageFetcher:
-    settings = jobs.settings
-    limits = Limits(settings.car_max_bytes, settings.car_max_pixels, settings.car_image_timeout)
-    return ImageFetcher(studio.url, studio.authorization, limits, allowed_hosts=settings.car_allowed_hosts)
+    return fetcher_of(jobs.settings, studio.authorization)

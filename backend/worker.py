@@ -10,7 +10,6 @@ import logging
 import time
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -24,8 +23,7 @@ from rq.timeouts import BaseTimeoutException
 from backend import logs, measures, store
 from backend.corrections import ScoreBook
 from backend.failures import Failure
-from backend.image_cache import ImageCache
-from backend.images import ImageError, ImageFetcher, ImageUnavailable, Limits
+from backend.images import ImageError, ImageUnavailable, fetcher_of
 from backend.jobs import Job, Jobs, SegmentJob, State
 from backend.project import LabelingConfig, empty_config
 from backend.pulse import pulse
@@ -69,14 +67,7 @@ class Engine:
         self.jobs = Jobs(self.redis, settings)
         self.scores = ScoreBook(self.redis, settings)
         self.studio = Studio(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
-        limits = Limits(settings.car_max_bytes, settings.car_max_pixels, settings.car_image_timeout)
-        self.fetcher = ImageFetcher(
-            settings.label_studio_url,
-            self.studio.authorization,
-            limits,
-            allowed_hosts=settings.car_allowed_hosts,
-            cache=image_cache(settings),
-        )
+        self.fetcher = fetcher_of(settings, self.studio.authorization)
         idle_version = empty_config(settings.car_preset).version(settings.car_weights)
         self.reporter = Reporter(self.redis, settings.car_preset, idle_version)
         self.seconds: dict[str, float] = {}
@@ -117,14 +108,6 @@ class Engine:
         self.scores.note(job.project, job.task, job.version, raw_scores(job, segmentation))
         with measures.timed(self.seconds, "encode"):
             return prediction(job, segmentation), segmentation.labels
-
-
-def image_cache(settings: Settings) -> ImageCache | None:
-    """The cache that the settings ask for."""
-    if not settings.car_image_cache:
-        return None
-    token = settings.label_studio_api_key.get_secret_value()
-    return ImageCache(Path(settings.car_image_cache), settings.car_image_cache_bytes, token)
 
 
 def raw_scores(job: Job, segmentation: Segmentation) -> dict[str, float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from backend.export.exporter import Exporter, ExportError, Plan, Summary
-from backend.images import ImageFetcher
+from backend.images import fetcher_of
 from backend.project import ConfigError, parse_config
 from backend.settings import Settings, load_settings
 from backend.studio import Studio, StudioError
@@ -60,7 +60,7 @@ def export(settings: Settings, args: argparse.Namespace, out: Path) -> Summary:
     config = parse_config(project["label_config"], settings.car_preset)
     names = tuple(label.name for label in config.labels)
     plan = Plan(args.project, args.format, args.source, names, args.version, args.tolerance, args.images)
-    fetcher = ImageFetcher(studio.url, studio.authorization, allowed_hosts=settings.car_allowed_hosts)
+    fetcher = fetcher_of(settings, studio.authorization)
     exporter = Exporter(plan, config, out, fetcher.fetch)
     tasks = studio.tasks(args.project, exporter.after, whole=True)
     done = exporter.summary.written + exporter.summary.without + len(exporter.summary.problems)

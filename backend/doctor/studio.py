@@ -157,12 +157,9 @@ def check_image(studio: Studio, settings: Settings, project: int, config: Labeli
     task = next(studio.tasks(project), None)
     if task is None:
         return unknown(check, "The project has no task.")
-    from backend.images import ImageError, ImageFetcher, ImageUnavailable, Limits  # OpenCV: only for this check
+    from backend.images import ImageError, ImageUnavailable, fetcher_of  # OpenCV: only for this check
 
-    limits = Limits(settings.car_max_bytes, settings.car_max_pixels, settings.car_image_timeout)
-    fetcher = ImageFetcher(
-        settings.label_studio_url, studio.authorization, limits, allowed_hosts=settings.car_allowed_hosts
-    )
+    fetcher = fetcher_of(settings, studio.authorization, from_cache=False)
     try:
         height, width, _ = fetcher.fetch(image_url(config, task.get("data")), int(task["id"])).shape
     except (ConfigError, ImageUnavailable, ImageError) as error:

@@ -9,7 +9,8 @@ import pytest
 
 from backend import download
 from backend.image_cache import ImageCache
-from backend.images import ImageError, ImageFetcher, ImageUnavailable, Limits
+from backend.images import ImageError, ImageFetcher, ImageUnavailable, Limits, fetcher_of
+from backend.settings import Settings
 from tests.backend.site import PIXELS, PNG, TOKEN, Reply, Site, redirect
 
 HOUR = {"Retry-After": "3600"}
@@ -193,3 +194,17 @@ def test_another_token_fetches_for_itself(studio: Site, images: ImageFetcher, tm
     other = ImageFetcher(studio.url, dict, cache=ImageCache(tmp_path / "images", 1_000_000, "other token"))
     with pytest.raises(ImageError, match="answered 403"):
         other.fetch("/data/upload/3/cat.png", 5)
+
+
+def test_the_settings_make_a_fetcher(studio: Site, settings: Settings, tmp_path: Path) -> None:
+    """Two workers of one machine, and the doctor, which wants to know whether an image can be had."""
+    studio.replies["/data/upload/3/cat.png"] = Reply()
+    own = settings.model_copy(update={"label_studio_url": studio.url, "car_image_cache": str(tmp_path)})
+    for _ in range(2):
+        assert np.array_equal(fetcher_of(own, lambda: TOKEN).fetch("/data/upload/3/cat.png", 5), PIXELS)
+    assert len(studio.asked) == 1
+    fetcher_of(own, lambda: TOKEN, from_cache=False).fetch("/data/upload/3/cat.png", 5)
+    assert len(studio.asked) == 2
+    small = own.model_copy(update={"car_max_pixels": 7, "car_image_cache": ""})
+    with pytest.raises(ImageError, match="more than the 7 allowed"):
+        fetcher_of(small, lambda: TOKEN).fetch("/data/upload/3/cat.png", 5)
