@@ -27,7 +27,7 @@ from backend.studio import Studio, StudioUnavailable, TaskFilter
 
 WINDOW = 500
 """Tasks that one run has asked for and not yet seen finished, at most: enough for many workers, nothing for Redis."""
-NO_IMAGE = "the task has no image address in its data"
+NO_IMAGE = "the task's data has no image address, or no labels where the labeling config wants them there"
 
 
 class BulkError(Exception):

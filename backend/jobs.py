@@ -199,6 +199,6 @@ def found_scores(prediction: Mapping[str, Any]) -> dict[str, float]:
     """The labels of a prediction as Label Studio stores them, each with the best score among its regions."""
     best: dict[str, float] = {}
     for region in prediction.get("result", ()):
-        for label in region.get("value", {}).get("brushlabels", ()):
+        for label in region.get("value", {}).get(region.get("type"), ()):
             best[label] = max(best.get(label, 0.0), float(region.get("score", 0.0)))
     return best

@@ -7,15 +7,15 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 
-from backend import brush
+from backend.export.regions import regions
 from backend.images import ImageError, ImageUnavailable
+from backend.jobs import found_scores
 from backend.project import LabelingConfig
 from backend.sample import Estimate, Trial, estimate_text
 from backend.tally import Tally
@@ -55,19 +55,28 @@ def overlay(image: Picture, masks: Mapping[int, npt.NDArray[np.bool_]], palette:
 
 
 def labels_of(trial: Trial, palette: Picture) -> list[Shown]:
-    """All labels of the config in its order; the score of a kept one is its region's, of a dropped one the raw one."""
-    kept = {region["value"]["brushlabels"][0]: float(region["score"]) for region in _regions(trial)}
+    """All labels of the task in their order; the score of a kept one is its region's, of a dropped one the raw one."""
+    rows, best = _rows(trial.job.config), found_scores(trial.prediction or {})
+    kept: dict[int, float] = {}
+    for name, score in best.items():
+        kept[rows[name]] = max(score, kept.get(rows[name], 0.0))
     return [
-        Shown(label.value, kept.get(label.name, trial.scores.get(label.name)), label.name in kept, _css(palette[row]))
-        for row, label in enumerate(trial.job.config.labels, start=1)
+        Shown(label.value, kept.get(row, trial.scores.get(label.name)), row in kept, _css(palette[row]))
+        for row, label in enumerate(trial.job.config.all_labels, start=1)
     ]
+
+
+def _rows(config: LabelingConfig) -> dict[str, int]:
+    """What the controls store for the labels -> the labels' rows in the palette."""
+    order = {label.value: row for row, label in enumerate(config.all_labels, start=1)}
+    return {name: order[value] for control in config.controls for value, name in config.names(control).items()}
 
 
 def page(
     title: str, config: LabelingConfig, trials: Sequence[Trial], found: Tally, left: Estimate | None, fetch: Fetch
 ) -> str:
     """The whole page as HTML; an image that cannot be read is named with the reason."""
-    palette = colors(1 + len(config.labels))
+    palette = colors(1 + max(len(one.job.config.all_labels) for one in trials))
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["score"] = lambda score: "" if score is None else f"{score:.2f}"
     return environment.get_template("sample.html").render(
@@ -90,20 +99,15 @@ def _picture(trial: Trial, palette: Picture, fetch: Fetch) -> tuple[str, str]:
         image = fetch(trial.job.image, trial.job.task)
     except (ImageError, ImageUnavailable) as error:
         return "", f"The image cannot be shown: {error}"
-    names = [label.name for label in trial.job.config.labels]
+    rows = _rows(trial.job.config)
     masks: dict[int, npt.NDArray[np.bool_]] = {}
-    for region in _regions(trial):
-        row = 1 + names.index(region["value"]["brushlabels"][0])
-        mask = brush.decode(region["value"]["rle"], *image.shape[:2]) > 0
-        masks[row] = mask | masks.get(row, False)
+    for region in regions(trial.prediction["result"], list(rows)):
+        masks[rows[region.label]] = region.mask | masks.get(rows[region.label], False)
+    if any(mask.shape != image.shape[:2] for mask in masks.values()):
+        return "", "The image has another size now."
     buffer = io.BytesIO()
     Image.fromarray(overlay(image, masks, palette)).save(buffer, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", ""
-
-
-def _regions(trial: Trial) -> Sequence[Mapping[str, Any]]:
-    regions: Sequence[Mapping[str, Any]] = (trial.prediction or {}).get("result", ())
-    return regions
 
 
 def _css(color: npt.NDArray[np.uint8]) -> str:

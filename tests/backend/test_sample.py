@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,10 @@ from backend.corrections import ScoreBook
 from backend.images import ImageUnavailable
 from backend.job import Job
 from backend.local.services import ROOT
-from backend.project import Label, parse_config
+from backend.project import parse_config
 from backend.sample import Estimate, Trial, estimate, estimate_text
 from backend.sample_page import labels_of, overlay, page
 from backend.settings import Settings
-from backend.tally import LabelTally, Tally
 from model.palette import colors
 from tests.backend.test_bulk import World
 from tests.load.stub_studio import CONFIG, PROJECT, TOKEN
@@ -167,6 +165,28 @@ def test_each_label_is_shown_with_the_score_that_decided() -> None:
     assert len({one.color for one in shown}) == 3
 
 
+def test_polygons_are_shown_too_and_each_control_may_store_another_name() -> None:
+    xml = CONFIG.replace("BrushLabels", "PolygonLabels").replace(
+        "</View>", '<BrushLabels name="b" toName="image"><Label value="cat" alias="felis"/></BrushLabels></View>'
+    )
+    config = parse_config(xml, "demo")
+    points = [[0, 0], [50, 0], [50, 100], [0, 100]]
+    common = {"original_width": 6, "original_height": 4, "to_name": "image", "score": 0.8, "type": "polygonlabels"}
+    polygon = {**common, "from_name": "mask", "value": {"points": points, "polygonlabels": ["cat"], "closed": True}}
+    stroke = brush.region(CAT, "felis", "b", "image", 0.8, "x")
+    shown = Trial(Job(1, 7, "/a.png", config, "v"), {"result": [polygon, stroke]})
+    assert [(one.label, one.kept) for one in labels_of(shown, colors(4))] == [
+        ("cat", True),
+        ("dog", False),
+        ("moai", False),
+    ]
+    tally = sample.tally_of([shown], config)
+    html = page("x", config, [shown], tally, None, lambda url, task: np.zeros((4, 6, 3), np.uint8))
+    assert "data:image/jpeg" in html
+    html = page("x", config, [shown], tally, None, lambda url, task: np.zeros((5, 6, 3), np.uint8))
+    assert "another size" in html
+
+
 def test_an_overlay_tints_the_mask_and_nothing_else() -> None:
     image = np.full((4, 6, 3), 100, np.uint8)
     palette = np.array([[0, 0, 0], [200, 100, 0]], np.uint8)
@@ -178,13 +198,13 @@ def test_an_overlay_tints_the_mask_and_nothing_else() -> None:
 
 def test_whatever_people_wrote_is_shown_as_text() -> None:
     name = "<b>bold</b> & co"
-    config = replace(parse_config(CONFIG, "demo"), labels=(Label(name, name, (name,)),))
+    config = parse_config(CONFIG.replace("cat", "&lt;b>bold&lt;/b> &amp; co"), "demo")
 
     def away(url: str, task: int) -> Any:
         raise ImageUnavailable(f"no answer for {name}")
 
     shown = Trial(Job(1, 7, "/a.png", config, "v"), {"result": []})
-    html = page(name, config, [shown], Tally(1, 1, (LabelTally(name, 0, 0.0),)), None, away)
+    html = page(name, config, [shown], sample.tally_of([shown], config), None, away)
     assert "<b>" not in html
     assert "The image cannot be shown: no answer for &lt;b&gt;bold&lt;/b&gt; &amp; co" in html
 
