@@ -46,8 +46,7 @@ def calibrate_folder(args: argparse.Namespace, settings: Settings) -> int:
         samples = [] if args.settings else trials.samples(start, [example.task for example in examples])
         share = None if args.miss_at_most is None else args.miss_at_most / 100
         found = {
-            seed: trials.propose(start, chosen.theta, seed) if args.settings else propose(samples, {}, seed, share)
-            for seed in seeds
+            seed: trials.propose(start, seed) if args.settings else propose(samples, {}, seed, share) for seed in seeds
         }
     if args.json:
         print(json.dumps({str(seed): asdict(proposal) for seed, proposal in found.items()}, indent=1))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from backend.calibration import Sample, Table, best_thresholds, decide, halves, judged, miou, too_few
 from backend.proposals import Proposal
+from model.scores import reported
 from model.segmenter import Segmenter
 from model.vocabulary import Query
 
@@ -64,6 +65,16 @@ class Trials:
         """The samples of some tasks under a setting."""
         return [sample for task in tasks for sample in self._of(setting, task)]
 
+    def _directions(self) -> list[list[Callable[[Setting], Setting]]]:
+        """What is varied, one after the other; each list holds ways to make a setting from the best so far."""
+        preset = self.segmenter.preset
+        lower = float(reported(np.array([LOWER * preset.theta], np.float32), preset)[0])
+        return [
+            [lambda best: best, *(_with(eta=eta) for eta in ETAS)],
+            [_with(lambda_=lambda_) for lambda_ in LAMBDAS],
+            [_with(floors=tuple((query.label, round(lower, 4)) for query in self.queries))],
+        ]
+
     def _of(self, setting: Setting, task: int) -> list[Sample]:
         if (setting, task) not in self._samples:
             self._samples[setting, task] = self._segment(setting, self.examples[task])
@@ -79,11 +90,10 @@ class Trials:
         names = dict.fromkeys([*(query.label for query in self.queries), *wanted])
         return [_sample(example.task, name, found.raw_scores.get(name, 0.0), drawn, wanted) for name in names]
 
-    def propose(self, start: Setting, theta: float, seed: int = 0) -> Proposal:
+    def propose(self, start: Setting, seed: int = 0) -> Proposal:
         """Thresholds, eta and lambda for these examples, chosen on one half and judged on the other.
 
-        start: how the project is set now. theta: the preset's; below it regions are drawn only where a floor
-        says so.
+        start: how the project is set now.
         """
         refusal = too_few(len(self.examples))
         if refusal:
@@ -91,7 +101,7 @@ class Trials:
         chose, judge = halves(list(self.examples), seed)
         best, thresholds = start, dict[str, float]()
         value = miou(*Table.of(self.samples(start, chose)).areas({}))
-        for variants in _directions(theta, self.queries):
+        for variants in self._directions():
             for setting in dict.fromkeys(vary(best) for vary in variants):
                 table = Table.of(self.samples(setting, chose))
                 candidate = best_thresholds(table, dict(setting.floors))
@@ -110,16 +120,6 @@ class Trials:
                 best.lambda_,
             )
         )
-
-
-def _directions(theta: float, queries: Sequence[Query]) -> list[list[Callable[[Setting], Setting]]]:
-    """What is varied, one after the other; each list holds ways to make a setting from the best so far."""
-    lower = tuple((query.label, LOWER * theta) for query in queries)
-    return [
-        [lambda best: best, *(_with(eta=eta) for eta in ETAS)],
-        [_with(lambda_=lambda_) for lambda_ in LAMBDAS],
-        [_with(floors=lower)],
-    ]
 
 
 def _with(**values: object) -> Callable[[Setting], Setting]:

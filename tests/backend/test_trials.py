@@ -14,6 +14,7 @@ from backend.proposals import Outcome, Proposal
 from backend.settings import Settings
 from backend.trials import Example, Setting, Trials
 from model.presets import preset
+from model.scores import reported
 from model.segmenter import Segmentation
 from model.vocabulary import vocabulary
 
@@ -66,7 +67,7 @@ def trials(count: int, **kwargs: Any) -> Trials:
 
 
 def test_the_settings_that_draw_what_was_submitted_are_found() -> None:
-    proposal = trials(12).propose(START, theta=0.07)
+    proposal = trials(12).propose(START)
     assert proposal.accepted, proposal.reason
     assert (proposal.eta, proposal.lambda_) == (0.4, 0.7)
     assert proposal.held_out is not None
@@ -77,29 +78,32 @@ def test_the_settings_that_draw_what_was_submitted_are_found() -> None:
 def test_each_image_is_segmented_once_for_each_setting() -> None:
     tried = trials(12)
     for seed in range(3):
-        tried.propose(START, theta=0.07, seed=seed)
+        tried.propose(START, seed=seed)
     settings = {(eta, lambda_, tuple(floors.items())) for eta, lambda_, floors in SEEN}
     assert len(SEEN) <= 12 * len(settings)
     before = len(SEEN)
-    tried.propose(START, theta=0.07, seed=0)
+    tried.propose(START, seed=0)
     assert len(SEEN) == before
 
 
 def test_where_nothing_is_better_nothing_changes() -> None:
-    proposal = trials(12, best=(START.eta, START.lambda_)).propose(START, theta=0.07)
+    proposal = trials(12, best=(START.eta, START.lambda_)).propose(START)
     assert not proposal.accepted
     assert (proposal.eta, proposal.lambda_) == (START.eta, START.lambda_)
 
 
 def test_three_images_are_refused_before_any_is_segmented() -> None:
-    proposal = trials(3).propose(START, theta=0.07)
+    proposal = trials(3).propose(START)
     assert "Too few: 3 corrected tasks" in proposal.reason
     assert SEEN == []
 
 
 def test_lower_thresholds_are_tried_for_every_label() -> None:
-    trials(12).propose(START, theta=0.5)
-    assert {"cat": 0.25, "dog": 0.25} in [floors for _, _, floors in SEEN]
+    trials(12).propose(START)
+    chosen = preset("demo")
+    half = round(float(reported(np.array([chosen.theta / 2], np.float32), chosen)[0]), 4)
+    assert half > chosen.theta / 2, "on the scale of the scores that people see"
+    assert {"cat": half, "dog": half} in [floors for _, _, floors in SEEN]
 
 
 def test_a_folder_is_read_as_one_project() -> None:
