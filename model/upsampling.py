@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from model.sizes import BAND, shrink
 
-RADIUS = 2  # of a window, in pixels of the reduced image
-SMOOTHNESS = 1e-4  # variance of colours (0..1) below which a window counts as one surface
+RADIUS = 4  # of a window, in pixels of the reduced image
+SMOOTHNESS = 1e-3  # variance of colours (0..1) below which a window counts as one surface
 
 
 def nearest(marginals: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.uint16]:
