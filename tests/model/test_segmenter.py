@@ -11,6 +11,7 @@ from model.benchmarks import folder
 from model.pictures import read_image
 from model.presets import PRESETS, settings
 from model.segmenter import ImageTooLargeError, Segmentation, Segmenter
+from model.settings import SAM_MODELS, WITH_SAM
 from model.vocabulary import Query, VocabularyError, vocabulary
 
 LABELS = ["statue of liberty", "mount fuji", "coca cola logo", "firefox logo", "airplane", "pizza", "guitar", "dog"]
@@ -194,6 +195,7 @@ SWITCHES = [
     for name, setting in settings().items()
     for choice in setting.metadata["choices"]
     if choice not in str(getattr(PRESETS["demo"], setting.name))
+    and choice not in (*WITH_SAM, *SAM_MODELS)  # these need HQ-SAM's weights: test_sam.py
 ]
 
 
