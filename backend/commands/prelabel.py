@@ -37,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--refresh", action="store_true", help="then delete our predictions of older versions")
     parser.add_argument("--dry-run", action="store_true", help="tell what would be done, and do nothing")
     parser.add_argument("--sample", type=_count, metavar="N", help="try N tasks; Label Studio gets nothing of it")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="with --sample: a page with the masks and scores")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="with --sample: a page with masks and scores (- prints it)"
+    )
     parser.add_argument("--ontology", type=Path, metavar="FILE", help='other prompts, as {"prompt": "label"}')
     parser.add_argument(
         "--threshold", action="append", default=[], metavar="LABEL=0.4", help="another threshold; may be repeated"
@@ -68,6 +70,8 @@ def _overrides(args: argparse.Namespace) -> Overrides:
     tried = bool(args.sample or args.dry_run)
     if args.html and not args.sample:
         raise OverrideError("--html shows a sample: say --sample 20, too.")
+    if args.html and not args.html.parent.is_dir():
+        raise OverrideError(f"--html: there is no folder {args.html.parent}.")
     if args.write_config and (tried or not overrides):
         raise OverrideError(
             f"--write-config goes with --ontology or --threshold, without --sample or --dry-run. {RULE}"

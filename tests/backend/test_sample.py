@@ -113,6 +113,15 @@ def test_the_page_shows_masks_scores_and_what_was_dropped(world: DrawingWorld, t
     assert "<script" not in text
 
 
+def test_the_page_may_be_printed(world: DrawingWorld, capsys: pytest.CaptureFixture[str]) -> None:
+    world.stub.shelf.add_tasks(2)
+    assert main(["prelabel", "--project", "1", "--sample", "2", "--html", "-"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("<!doctype html>")
+    assert told.out.rstrip().endswith("</html>")
+    assert "Tried, and stored nowhere" in told.err
+
+
 def test_a_task_that_cannot_be_segmented_is_named(
     world: DrawingWorld, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -213,6 +222,7 @@ def test_whatever_people_wrote_is_shown_as_text() -> None:
     ("options", "words"),
     [
         (["--html", "x.html"], "say --sample 20"),
+        (["--html", "nowhere/x.html", "--sample", "2"], "no folder nowhere"),
         (["--threshold", "cat=0.5"], "--write-config puts them there"),
         (["--ontology", "nowhere.json", "--sample", "2"], "nowhere.json"),
         (["--threshold", "cat", "--sample", "2"], "Kettle=0.4"),

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
+from backend import queues, store
 from backend.local.demo_project import Scenes
 from backend.local.services import ROOT
 from backend.studio import TaskFilter
@@ -98,3 +100,21 @@ def test_tasks_are_found_by_what_they_lack_and_hold(label_studio: LabelStudio, n
     assert [ids.index(task["id"]) for task in project.studio.spread_tasks(project.id, 2)] == [1, 3]
     assert len(project.studio.spread_tasks(project.id, 50)) == 5
     assert project.studio.spread_tasks(project.id, 3, TaskFilter(holding="nothing")) == []
+
+
+def test_changing_the_labeling_config_cancels_what_is_queued(backend: Backend, new_project: NewProject) -> None:
+    project = new_project(backend.url, labels=LABELS)
+    with Redis.from_url(backend.redis_url, decode_responses=True) as redis:
+
+        def queued() -> int:
+            return sum(str(one).startswith(f"p{project.id}-") for one in redis.zrange(store.OPEN, 0, -1))
+
+        queues.pause(redis, project.id)
+        try:
+            project.studio.import_tasks(project.id, [{"image": f"http://images.test/{n}.png"} for n in range(3)])
+            eventually(lambda: queued() == 3, 60, "three queued tasks")
+            config = (project.studio.project(project.id) or {})["label_config"]
+            project.studio.update_project(project.id, label_config=config.replace("moai", "guitar"))
+            eventually(lambda: queued() == 0, 60, "an empty queue")
+        finally:
+            queues.resume(redis, project.id)
