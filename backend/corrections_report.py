@@ -21,6 +21,7 @@ import numpy as np
 from backend.corrections import Change, Correction, Kind
 
 RESAMPLES = 500
+FEW = 5
 Z = 1.959964
 """Standard normal quantile of 97.5 %."""
 WORST = 12
@@ -104,9 +105,12 @@ def wilson(hits: int, count: int) -> Estimate:
 
 
 def bootstrap(values: Sequence[float]) -> Estimate:
-    """A mean with the percentile bootstrap's interval; always the same for the same values."""
-    if not values:
-        return Estimate(0.0, 0.0, 1.0, 0)
+    """A mean with the percentile bootstrap's interval; always the same for the same values.
+
+    Fewer than `FEW` values say too little about others: the interval is then all that is possible, 0 to 1.
+    """
+    if len(values) < FEW:
+        return Estimate(fmean(values) if values else 0.0, 0.0, 1.0, len(values))
     found = np.array(values)
     drawn = np.random.default_rng(0).integers(0, found.size, (RESAMPLES, found.size), np.int32)
     means = found[drawn].mean(axis=1)

@@ -63,12 +63,17 @@ def test_wilson(hits: int, count: int, low: float, high: float) -> None:
     assert (found.low, found.high) == pytest.approx((low, high), abs=5e-4)
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+@given(st.lists(st.floats(0, 1), min_size=5, max_size=30))
 def test_bootstrap_intervals_hold_the_mean_or_touch_it(values: list[float]) -> None:
     found = bootstrap(values)
     assert found == bootstrap(values)
     assert min(values) - 1e-9 <= found.low <= found.high <= max(values) + 1e-9
     assert found.value == pytest.approx(np.mean(values))
+
+
+def test_few_values_leave_everything_possible() -> None:
+    found = bootstrap([0.9, 0.9, 0.8])
+    assert (found.value, found.low, found.high, found.count) == (pytest.approx(2.6 / 3), 0, 1, 3)
 
 
 def test_bootstrap_covers_what_it_says() -> None:
