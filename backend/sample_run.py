@@ -10,13 +10,12 @@ from tqdm import tqdm
 
 from backend import sample
 from backend.bulk import Plan, hindrance, workers
-from backend.images import ImageFetcher, fetcher_of
+from backend.images import fetcher_of
 from backend.jobs import Jobs
 from backend.project import LabelingConfig
 from backend.sample_page import page
 from backend.studio import Studio
 from backend.tally import as_text
-
 
 STDOUT = Path("-")
 """As the name of a page: it goes to standard output, and all words to standard error."""
@@ -44,7 +43,8 @@ def try_sample(studio: Studio, jobs: Jobs, plan: Plan, count: int, html: Path | 
     print("\n".join([*lines, sample.estimate_text(left)] if left else lines), file=words)
     if html is not None:
         title = f"Sample of project {plan.project}, {plan.version}"
-        _write(page(title, plan.config, looked, found, left, _fetcher(studio, jobs).fetch), html)
+        fetch = fetcher_of(jobs.settings, studio.authorization).fetch
+        _write(page(title, plan.config, looked, found, left, fetch), html)
     return 1 if found.failed else 0
 
 
@@ -60,7 +60,3 @@ def vocabulary_lines(config: LabelingConfig) -> list[str]:
     """What is looked for, a line for each label."""
     limits = {value: f", from {threshold:g} on" for value, threshold in config.thresholds().items()}
     return [f"  {one.value}: {' | '.join(one.prompts)}{limits.get(one.value, '')}" for one in config.labels]
-
-
-def _fetcher(studio: Studio, jobs: Jobs) -> ImageFetcher:
-    return fetcher_of(jobs.settings, studio.authorization)

@@ -37,9 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--refresh", action="store_true", help="then delete our predictions of older versions")
     parser.add_argument("--dry-run", action="store_true", help="tell what would be done, and do nothing")
     parser.add_argument("--sample", type=_count, metavar="N", help="try N tasks; Label Studio gets nothing of it")
-    parser.add_argument(
-        "--html", type=Path, metavar="FILE", help="with --sample: a page with masks and scores (- prints it)"
-    )
+    parser.add_argument("--html", type=Path, metavar="FILE", help="with --sample: a page of the masks (- prints it)")
     parser.add_argument("--ontology", type=Path, metavar="FILE", help='other prompts, as {"prompt": "label"}')
     parser.add_argument(
         "--threshold", action="append", default=[], metavar="LABEL=0.4", help="another threshold; may be repeated"
