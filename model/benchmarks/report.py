@@ -52,7 +52,7 @@ def write(run: Results, target: Path, protocol: str = "default") -> None:
 def page(run: Results, records: Sequence[Record], figures: Mapping[str, Any]) -> str:
     """Return the page as HTML; `records` are in the order of their IoU."""
     setup = run.setup
-    title = f"{setup.dataset} {setup.split}, preset {setup.preset}"
+    title = f"{setup.title}, preset {setup.preset}"
     share = "" if len(records) == setup.images else f" of {setup.images}"
     weights = f", weights {setup.weights}" if setup.weights else ""
     head = f"{len(records)}{share} images{weights}; {figures['seconds'] / max(1, len(records)):.2f} s an image"

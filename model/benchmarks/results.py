@@ -64,6 +64,11 @@ class Setup:
         """The name of the run's folder."""
         return f"{self.dataset}-{self.split}-{self.checksum}"
 
+    @property
+    def title(self) -> str:
+        """Return what was measured, for people: the data set and its split, or the folder's own name."""
+        return f"{self.dataset} {Path(self.root).name if self.dataset == 'folder' else self.split}"
+
     def scheme(self, protocol: str = "default") -> Scheme:
         """Return how its records add up."""
         return Scheme(self.task, self.classes, self.background, protocol)
@@ -87,7 +92,7 @@ def setup_of(dataset: Dataset, root: Path, preset: Preset, weights: str | None) 
         classes=dataset.classes,
         background=dataset.background,
         settings=asdict(preset),
-        root=str(root),
+        root=str(root.resolve()),
     )
 
 

@@ -94,7 +94,7 @@ class Measured:
             return ""
         whole = f"{images} images" if images == self.setup.images else f"{images} of {self.setup.images} images"
         weights = f", weights {self.setup.weights}" if self.setup.weights else ""
-        return f"{100 * self.figures[metric]:.1f} ({self.setup.dataset} {self.setup.split}, {whole}{weights})"
+        return f"{100 * self.figures[metric]:.1f} ({self.setup.title}, {whole}{weights})"
 
 
 @cache

@@ -26,6 +26,7 @@ def test_a_page_stands_alone(run: Results, tmp_path: Path, capsys: pytest.Captur
     target = Path(capsys.readouterr().out.strip())
     assert target == run.folder / "report.html"
     page = target.read_text()
+    assert "<h1>folder studio, preset demo</h1>" in page
     assert "2 of 30 images" in page
     assert page.count("data:image/jpeg;base64,") == 6
     assert page.count("<svg") == 3

@@ -79,7 +79,7 @@ def measure(parent: Path, name: str, changes: dict[str, str], images: int, of: i
     """Keep results of `images` images, of which there are `of`: half of the cat is hit."""
     cell = cell_of("5", "eta 0.4, theta 0.6, lambda 0.4", "VOC21")
     dataset = Dataset(name, "val" if name == "voc" else "all", "labels", (), ("cat",))
-    setup = replace(setup_of(dataset, Path("."), cell.preset(changes), "demo"), images=of)
+    setup = replace(setup_of(dataset, Path("some/scenes"), cell.preset(changes), "demo"), images=of)
     run = Results(parent, setup)
     run.begin()
     for number in range(images):
@@ -97,7 +97,7 @@ def test_cells_hold_what_was_measured_and_nothing_else(tmp_path: Path) -> None:
     default, eta, theta = table("5").cells[1], table("5").cells[0], table("5").cells[3]
     assert set(found(default, measured)) == {
         "56.2 (voc val, 2 images, weights demo)",
-        "56.2 (folder all, 1 of 3 images, weights demo)",
+        "56.2 (folder scenes, 1 of 3 images, weights demo)",
     }
     assert found(eta, measured) == found(theta, measured) == []
     assert found(default, measured, {"theta": "0.12"}) == []
@@ -164,6 +164,6 @@ def test_rows_run_on_a_folder(studio: Path, tmp_path: Path, capsys: pytest.Captu
     arguments = ["evaluate", "folder", "--root", str(studio), "--table", "2", *base]
     assert main([*arguments, "--run", "--limit", "1"]) == 0
     text = capsys.readouterr().out
-    assert text.count("(folder all, 1 of 30 images, weights demo)") == 3
+    assert text.count("(folder scenes, 1 of 30 images, weights demo)") == 3
     assert main(["evaluate", "--table", "2", *base]) == 0
     assert capsys.readouterr().out == text
