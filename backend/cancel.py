@@ -7,7 +7,7 @@ words are no longer asked for, and Label Studio 1.23 asks for a task that is ope
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from rq.job import Job as RQJob
@@ -66,14 +66,33 @@ def _open_of(jobs: Jobs, project: int | None) -> list[str]:
     return [job_id for job_id in jobs.open_ids() if project in (None, int(project_of(job_id)))]
 
 
-def _outdated(jobs: Jobs, ids: Iterable[str], version: str | None) -> list[str]:
-    return [job_id for job_id in ids if (job := jobs.job(job_id)) and not job.trial and job.version != version]
+def _outdated(jobs: Jobs, ids: list[str], version: str | None) -> list[str]:
+    outdated = []
+    for together in _portions(ids):
+        with jobs.redis.pipeline(transaction=False) as pipe:
+            for job_id in together:
+                pipe.hmget(store.ticket_key(job_id), "version", "trial")
+            answers = pipe.execute()
+        for job_id, (stored, trial) in zip(together, answers, strict=True):
+            if trial is None and version != (text(stored) if stored else _version_of(jobs, job_id)):
+                outdated.append(job_id)
+    return outdated
+
+
+def _version_of(jobs: Jobs, job_id: str) -> str:
+    """The version of a job that an earlier release has queued, without writing it into the ticket."""
+    job = jobs.job(job_id)
+    return job.version if job else ""
+
+
+def _portions(ids: list[str]) -> Iterator[list[str]]:
+    """So many at a time that nobody else waits for Redis."""
+    return (ids[at : at + TOGETHER] for at in range(0, len(ids), TOGETHER))
 
 
 def _cancel(jobs: Jobs, ids: list[str], *, keep_back: bool) -> Cancelled:
     states: dict[str, str] = {}
-    for at in range(0, len(ids), TOGETHER):
-        together = ids[at : at + TOGETHER]
+    for together in _portions(ids):
         with jobs.redis.pipeline(transaction=False) as pipe:
             for job_id in together:
                 pipe.eval(scripts.CANCEL, 2, store.ticket_key(job_id), store.OPEN, job_id, int(keep_back))
@@ -86,9 +105,9 @@ def _remove_from_rq(jobs: Jobs, states: Mapping[str, str]) -> None:
     gone = [job_id for job_id, state in states.items() if state == State.QUEUED]
     for queue in jobs.queues.values():
         for registry in (ScheduledJobRegistry(queue=queue), FailedJobRegistry(queue=queue)):
-            for at in range(0, len(gone), TOGETHER):
-                jobs.redis.zrem(registry.key, *gone[at : at + TOGETHER])
+            for together in _portions(gone):
+                jobs.redis.zrem(registry.key, *together)
         for project in {project_of(job_id) for job_id in gone}:
             queue.tidy(project)
-    for at in range(0, len(gone), TOGETHER):
-        jobs.redis.delete(*map(RQJob.key_for, gone[at : at + TOGETHER]))
+    for together in _portions(gone):
+        jobs.redis.delete(*map(RQJob.key_for, together))

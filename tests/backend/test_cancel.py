@@ -90,6 +90,14 @@ def test_after_a_change_of_the_config_the_old_ones_go_and_the_new_ones_stay(jobs
     assert set(jobs.queues[store.BATCH].job_ids) == {*left, of(jobs, job, project=2, task=1)}
 
 
+def test_jobs_that_an_earlier_release_queued_are_known_by_their_version_too(jobs: Jobs, job: Job) -> None:
+    ask(jobs, job, 1, 1, 2)
+    for job_id in jobs.open_ids():
+        jobs.redis.hdel(store.ticket_key(job_id), "version")
+    assert cancel_outdated(jobs, 1, job.version) == Cancelled(0, 0)
+    assert cancel_outdated(jobs, 1, "car-demo-00000000-00000000") == Cancelled(2, 0)
+
+
 def test_an_outdated_one_that_ran_is_kept_but_not_delivered(jobs: Jobs, job: Job, redis: Redis) -> None:
     job_id = jobs.id_of(job)
     jobs.request(job, store.BATCH)
