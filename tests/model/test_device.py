@@ -4,6 +4,7 @@ Whoever mixes tensors of two devices, or asks a fake tensor for a number, gets a
 code as on a CPU, which the other tests check by its results.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,12 +14,19 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from model.boxes import ROUNDS, box_masks
+from model.encoder import Encoder
 from model.pictures import read_image
 from model.prompts import Prompter, lines
 from model.proposals import affinity, spread
 from model.segmenter import Segmenter
 from model.views import by_torch, views
 from model.vocabulary import vocabulary
+
+
+@pytest.fixture(scope="module")
+def encoder(segmenter_of: Callable[..., Segmenter]) -> Encoder:
+    """The demo CLIP, loaded before anything is fake."""
+    return segmenter_of()._proposals
 
 
 @pytest.fixture
@@ -79,3 +87,27 @@ def test_masks_as_a_gpu_would_make_them(
     assert there.raw_scores == here.raw_scores
     assert here.labels
     np.testing.assert_array_equal(there.masks, here.masks)
+
+
+def moved(encoder: Encoder, card: torch.device) -> Encoder:
+    """Return a copy of an encoder whose numbers are on a card."""
+    model = encoder._model
+    memo = {id(one): torch.empty_like(one, device=card) for one in (*model.buffers(), encoder._mean, encoder._std)}
+    memo |= {id(one): torch.nn.Parameter(torch.empty_like(one, device=card), False) for one in model.parameters()}
+    memo |= {id(encoder._positions): {}, id(encoder._texts): {}}
+    copied = copy.deepcopy(encoder, memo)
+    copied.device = card
+    return copied
+
+
+def test_towers_and_gradients_stay_on_the_card(
+    encoder: Encoder, card: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.gradient._slope", lambda _, hidden: torch.zeros_like(hidden))  # autograd needs a card
+    with torch.no_grad():
+        there = moved(encoder, card)
+        pixels = there.scaled(torch.zeros(1, 48, 64, 3, dtype=torch.uint8, device=card))
+        trunk = there.trunk(pixels)
+        assert trunk.attention.device == there.images(pixels).device == card
+        directions = torch.zeros(3, len(trunk.last.feature), device=card)
+        assert trunk.last.gradients(directions).shape == (3, trunk.tokens.shape[1])
