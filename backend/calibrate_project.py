@@ -45,7 +45,7 @@ def calibrate_project(corrector: Corrector, settings: Settings, project: int, se
     names = {label.value: label.name for label in config.labels}
     thresholds = {names[label]: value for label, value in proposal.thresholds.items() if label in names}
     stored = Proposal(**{**vars(proposal), "thresholds": thresholds})
-    return keep(corrector.redis, project, config.version(settings.car_weights), stored)
+    return keep(corrector.redis, project, config.version(settings.car_weights), stored, asked=True)
 
 
 def _later(read: Any, task: int) -> Any:

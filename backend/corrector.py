@@ -105,10 +105,12 @@ class Corrector:
         self.corrections.replace(project, task, corrections)
         return len(corrections)
 
-    def propose(self, project: int, seed: int = 0, miss_at_most: float | None = None) -> Kept | None:
+    def propose(
+        self, project: int, seed: int = 0, miss_at_most: float | None = None, asked: bool = True
+    ) -> Kept | None:
         """Calibrate a project's thresholds from what is kept of it, keep the proposal; None if it is not served.
 
-        A proposal that is still to be applied, and that knows more (`--settings`), stays.
+        Where nobody asked, one that somebody did ask for, and that may still be applied, stays.
         """
         shown = self.studio.project(project)
         config = parse_config(shown["label_config"], self.settings.car_preset) if shown else None
@@ -116,14 +118,14 @@ class Corrector:
             return None
         version = config.version(self.settings.car_weights)
         earlier = kept(self.redis, project)
-        if earlier and earlier.version == version and earlier.proposal.accepted and earlier.proposal.eta is not None:
+        if earlier and earlier.waits(version) and not asked:
             return earlier
         samples = samples_of(self.corrections.newest(project), version)
-        return keep(self.redis, project, version, propose(samples, floors(config), seed, miss_at_most))
+        return keep(self.redis, project, version, propose(samples, floors(config), seed, miss_at_most), asked)
 
     def _propose(self, project: int) -> None:
         try:
-            self.propose(project)
+            self.propose(project, asked=False)
         except (StudioError, ConfigError) as error:
             log.warning("no thresholds are proposed for project %s: %s", project, error)
 

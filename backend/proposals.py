@@ -58,17 +58,25 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Kept:
-    """A proposal as it is kept: for which model version of a project, and when it was made (seconds since 1970)."""
+    """A proposal as it is kept: for which model version of a project, and when it was made (seconds since 1970).
+
+    asked: somebody asked for it; the courier's own do not replace it while it may still be applied.
+    """
 
     project: int
     version: str
     made: float
     proposal: Proposal
+    asked: bool = False
+
+    def waits(self, version: str) -> bool:
+        """Whether it was asked for and may be applied to this version."""
+        return self.asked and self.proposal.accepted and self.version == version
 
 
-def keep(redis: Redis, project: int, version: str, proposal: Proposal) -> Kept:
+def keep(redis: Redis, project: int, version: str, proposal: Proposal, asked: bool = False) -> Kept:
     """Keep a project's newest proposal, accepted or not."""
-    kept = Kept(project, version, time.time(), proposal)
+    kept = Kept(project, version, time.time(), proposal, asked)
     redis.set(store.calibration_key(project), json.dumps(asdict(kept)))
     return kept
 

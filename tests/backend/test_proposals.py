@@ -124,10 +124,13 @@ def test_three_corrected_tasks_are_refused(corrector: Corrector, studio: Any) ->
     assert studio.config == XML
 
 
-def test_what_was_tried_with_the_model_is_not_replaced_by_less(corrector: Corrector, redis: Redis) -> None:
+def test_what_somebody_asked_for_waits_for_being_applied(corrector: Corrector, redis: Redis) -> None:
     correct(corrector, 40)
-    tried = keep(redis, 1, VERSION, GOOD)
-    assert corrector.propose(1) == tried
+    asked = keep(redis, 1, VERSION, GOOD, asked=True)
+    assert corrector.propose(1, asked=False) == asked
+    assert corrector.propose(1) != asked, "asked again"
+    keep(redis, 1, "car-demo-00000000-00000000", GOOD, asked=True)
+    assert corrector.propose(1, asked=False) != asked, "it no longer fits"
 
 
 def test_the_courier_proposes_every_few_tasks(corrector: Corrector, studio: Any, redis: Redis) -> None:
