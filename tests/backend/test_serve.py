@@ -32,7 +32,7 @@ def server(redis_url: str, tmp_path: Path) -> Iterator[tuple[str, int]]:
         time.sleep(0.1)
     yield url, process.pid
     process.send_signal(signal.SIGQUIT)  # gunicorn: stop without waiting for requests
-    process.wait(20)
+    process.wait(90)  # threads that wait for a mask end with CAR_WAIT
 
 
 def answers(url: str) -> bool:
