@@ -57,8 +57,11 @@ def test_bands_leave_no_seam(
 
 def test_a_label_far_from_another_does_not_change_it(picture: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     image, _, marginals = picture
+    image[:35, :35] = 250, 250, 250
     more = np.concatenate([marginals, np.zeros((1, 60, 60), np.float32)])
     more[0, :4, :4], more[2, :4, :4] = 0, 1
     alone, both = guided(marginals, image), guided(more, image)
-    np.testing.assert_array_equal(both[100:], alone[100:])
-    assert (both[:20, :20] == 2).all()
+    np.testing.assert_array_equal(both[120:], alone[120:])
+    corner = np.zeros(both.shape, bool)
+    corner[:35, :35] = True
+    assert ((both == 2) != corner).sum() <= 35, "the edge lies where the image has it, not at a multiple of eight"
