@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from model.canvas import Drawing, Drawn
 from model.pictures import read_image
-from model.presets import preset
+from model.presets import Preset, preset
+from model.regions import Refiner
 from model.segmenter import Segmenter
 from model.stream import Found, drawers_beside, stream
 from model.vocabulary import vocabulary
@@ -21,11 +22,15 @@ from model.vocabulary import vocabulary
 DEMO = preset("demo", {"refine": "none"})
 
 
+def drawing_of(image: np.ndarray, maps: np.ndarray, settings: Preset) -> Drawing:
+    return Drawing(image, maps, settings, np.ones(len(maps), np.float32), Refiner())
+
+
 def look(number: int) -> Found[int]:
     """An image that is a number: odd ones cannot be looked at, those divisible by four have nothing drawn."""
     if number % 2:
         raise ValueError(f"{number} is odd")
-    drawing = Drawing(np.zeros((2, 2, 3), np.uint8), np.ones((0, 1, 1), np.float32), DEMO)
+    drawing = drawing_of(np.zeros((2, 2, 3), np.uint8), np.ones((0, 1, 1), np.float32), DEMO)
 
     def finish(drawn: Sequence[Drawn]) -> int:
         assert all(one.index.shape == (2, 2) for one in drawn)
@@ -70,7 +75,7 @@ def square(side: int) -> Drawing:
     image[:side, :side] = 220
     soft = np.zeros((1, 6, 6), np.float32)
     soft[0, : side // 8, : side // 8] = 1
-    return Drawing(image, soft, preset("demo"))
+    return drawing_of(image, soft, preset("demo"))
 
 
 def test_other_processes_draw_the_same_masks() -> None:
