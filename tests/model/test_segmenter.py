@@ -9,9 +9,7 @@ import pytest
 
 from model.benchmarks import folder
 from model.pictures import read_image
-from model.presets import PRESETS, settings
 from model.segmenter import ImageTooLargeError, Segmentation, Segmenter
-from model.settings import SAM_MODELS, WITH_SAM
 from model.vocabulary import Query, VocabularyError, vocabulary
 
 LABELS = ["statue of liberty", "mount fuji", "coca cola logo", "firefox logo", "airplane", "pizza", "guitar", "dog"]
@@ -187,26 +185,6 @@ def test_the_best_of_several_prompts(segmenter_of: Callable[..., Segmenter], sce
     assert (best.masks != good.masks).mean() < 1e-4
     averaged = segmenter_of("demo", {"presence": "0"}).segment(scene, mixed)
     assert averaged.raw_scores["volcano"] < best.raw_scores["volcano"]
-    segmenter_of("demo")
-
-
-SWITCHES = [
-    (name, choice)
-    for name, setting in settings().items()
-    for choice in setting.metadata["choices"]
-    if choice not in str(getattr(PRESETS["demo"], setting.name))
-    and choice not in (*WITH_SAM, *SAM_MODELS)  # these need HQ-SAM's weights: test_sam.py
-]
-
-
-@pytest.mark.parametrize(("name", "choice"), SWITCHES)
-def test_every_switch_has_a_working_other_side(
-    segmenter_of: Callable[..., Segmenter], scene: np.ndarray, name: str, choice: str
-) -> None:
-    queries = [*vocabulary(["mount fuji", "pizza"]), Query("ground", ("grass", "sand"), stuff=True)]
-    result = segmenter_of("demo", {name: choice}).segment(scene[40:200, 100:260], queries)
-    assert result.masks.shape == (len(result.labels), 160, 160)
-    assert set(result.raw_scores) == {"mount fuji", "pizza", "ground"}
     segmenter_of("demo")
 
 
