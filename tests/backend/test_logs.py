@@ -61,9 +61,9 @@ def test_a_line_for_machines() -> None:
 @pytest.mark.parametrize("form", [Lines, JSONLines])
 def test_secrets_become_stars(env: dict[str, str], hidden: list[str], form: type[Lines]) -> None:
     assert secrets(env) == hidden
-    for secret in hidden:
+    for secret in (one for one in hidden if "\\" not in one):  # those with a backslash are how JSON writes the others
         line = form("worker", secrets(env)).format(record("header: %s!", f"Token {secret}", error=OSError(secret)))
-        assert secret not in line
+        assert not any(one in line for one in hidden)
         assert "Token ***!" in line
 
 
