@@ -3,13 +3,15 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from time import perf_counter, process_time
+from time import process_time
 from typing import Any, TypeVar
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from model.benchmark import clock
 from model.matching import Proposals, matched, overlaps
 from model.presets import DEMO, Preset
 
@@ -89,19 +91,23 @@ def run_lengths(mask: NDArray[np.bool_]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Stages:
-    """Wall seconds of HQ-SAM on one demo scene. asked: points of the grid; proposals: masks that came of it."""
+    """Wall and processor seconds of HQ-SAM on one demo scene, which other programs on the machine disturb less.
+
+    asked: points of the grid; proposals: masks that came of it.
+    """
 
     model: str
     device: str
     asked: int
     proposals: int
-    seconds: Mapping[str, float]
+    wall: Mapping[str, float]
+    cpu: Mapping[str, float]
 
 
 def time_sam(preset: Preset, device: str | None = None) -> Stages:
     """Segment one of the demo's scenes with `refine` crf, sam and sam-prompt; then time HQ-SAM's own stages.
 
-    Raises RuntimeError where random weights give too few proposals to show anything, WeightsError without weights.
+    Raises TooFewProposalsError where random weights show nothing, WeightsError without weights.
     """
     from model.pictures import read_image
     from model.segmenter import Segmenter
@@ -111,34 +117,42 @@ def time_sam(preset: Preset, device: str | None = None) -> Stages:
     scene = read_image(DEMO / "scenes" / "studio" / "images" / "001.png")
     queries = vocabulary(LABELS)
     segmenter.segment(scene, queries)  # embeds the texts
-    seconds: dict[str, float] = {}
-    seconds["refine=crf: the whole image"], plain = _timed(lambda: segmenter.segment(scene, queries))
-    seconds["refine=crf: masks alone"] = plain.seconds["masks"]
-    seconds["load"], sam = _timed(lambda: segmenter.refiner.sam(preset))
+    times = _Clock(segmenter.device)
+    plain = times.time("segment, refine=crf", lambda: segmenter.segment(scene, queries))
+    sam = times.time("load", lambda: segmenter.refiner.sam(preset))
     for number, rule in enumerate(("sam", "sam-prompt")):
         unseen = np.clip(scene.astype(int) + number + 1, 0, 255).astype(np.uint8)  # nothing of it is remembered
         segmenter.preset = replace(preset, refine=rule)
-        seconds[f"refine={rule}: the whole image"], result = _timed(partial(segmenter.segment, unseen, queries))
-        seconds[f"refine={rule}: masks alone"] = result.seconds["masks"]
+        times.time(f"segment, refine={rule}", partial(segmenter.segment, unseen, queries))
         if rule == "sam":
             proposals = sam.automask(unseen, preset)
-    seconds["matching"], _ = _timed(lambda: matched(plain.masks, proposals))
-    seconds["encoder, once per image"], embedding = _timed(lambda: sam.embed(scene))
-    box = np.array([0, 0, scene.shape[1], scene.shape[0]])
-    seconds["decoder, once per prompt"], _ = _timed(lambda: sam.prompt(embedding, box=box))
     if sam.random and len(proposals) < LEAST:
         raise TooFewProposalsError(
             f"{len(proposals)} proposals from random weights show nothing: at least {LEAST} are needed, so "
             "points_per_side=10 or more."
         )
-    return Stages(preset.sam_model, str(segmenter.device), preset.points_per_side**2, len(proposals), seconds)
+    times.time("matching", lambda: matched(plain.masks, proposals))
+    embedding = times.time("encoder, once per image", lambda: sam.embed(scene))
+    box = np.array([0, 0, scene.shape[1], scene.shape[0]])
+    times.time("decoder, once per prompt", lambda: sam.prompt(embedding, box=box))
+    return Stages(
+        preset.sam_model, str(segmenter.device), preset.points_per_side**2, len(proposals), times.wall, times.cpu
+    )
 
 
 class TooFewProposalsError(RuntimeError):
     """Random weights gave so few proposals that nothing was tried."""
 
 
-def _timed(work: Callable[[], T]) -> tuple[float, T]:
-    started = perf_counter()
-    result = work()
-    return perf_counter() - started, result
+class _Clock:
+    """Times stages by name, a GPU's work included."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.wall: dict[str, float] = {}
+        self.cpu: dict[str, float] = {}
+
+    def time(self, stage: str, work: Callable[[], T]) -> T:
+        spent, result = clock(self._device, work)
+        self.wall[stage], self.cpu[stage] = spent.wall, spent.cpu
+        return result

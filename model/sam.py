@@ -18,7 +18,7 @@ from model import sam_weights
 from model.matching import Proposals
 from model.settings import Preset
 
-KEPT = 4  # images whose embeddings are remembered: some 5 MB each with vit_tiny, 25 MB with vit_h
+KEPT = 4  # images whose embeddings are remembered: some 7 MB each with vit_tiny, 25 MB with vit_h
 
 
 @dataclass(frozen=True)

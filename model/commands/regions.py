@@ -28,7 +28,10 @@ def run(options: argparse.Namespace) -> int:
     if options.sam:
         stages = time_sam(chosen(options), options.device)
         head = f"HQ-SAM {stages.model} on {stages.device}: {stages.asked} points, {stages.proposals} proposals"
-        figures, rows = asdict(stages), dict(stages.seconds)
+        figures = asdict(stages)
+        rows = [
+            f"{name:28}{stages.wall[name]:9.2f} s{spent:9.2f} s of processors" for name, spent in stages.cpu.items()
+        ]
     else:
         matching = time_matching(options.masks, options.proposals, options.side)
         head = (
@@ -36,6 +39,7 @@ def run(options: argparse.Namespace) -> int:
             f"{matching.side} x {matching.side} pixels; overlaps {'' if matching.equal else 'NOT '}equal to naive loops"
         )
         figures = asdict(matching)
-        rows = {"read": matching.read, "match": matching.match, "naive loops": matching.naive}
-    print(json.dumps(figures) if options.json else "\n".join([head, *(f"{n:36}{s:9.3f} s" for n, s in rows.items())]))
+        spent = {"read": matching.read, "match": matching.match, "naive loops": matching.naive}
+        rows = [f"{name:28}{seconds:9.3f} s of a processor" for name, seconds in spent.items()]
+    print(json.dumps(figures) if options.json else "\n".join([head, *rows]))
     return 0 if options.sam or matching.equal else 1
