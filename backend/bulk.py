@@ -110,7 +110,7 @@ class Bulk:
         self._open: set[str] = set()
 
     def step(self) -> bool:
-        """Ask for what there is room for, then see what has become of the rest; False when all is over.
+        """See what has become of what was asked for, then ask for what there is room for; False when all is over.
 
         Raises:
             StudioUnavailable, StudioError, RedisError: nothing is lost by it.
@@ -160,17 +160,19 @@ class Bulk:
 
     def _request(self, tasks: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """Ask for tasks that Label Studio has no prediction of; those for which there was no room."""
-        plan, refused = self.plan, []
+        plan, refused, without = self.plan, [], 0
         jobs = [job_of(task, plan.project, plan.config, plan.version) for task in tasks]
         states = iter(self.jobs.request_many([job for job in jobs if job], store.BATCH))
         for task, job in zip(tasks, jobs, strict=True):
             state = next(states) if job else None
             if job is None:
-                self.progress.failed[NO_IMAGE] += 1
+                without += 1
             elif state is State.REFUSED:
                 refused.append(task)
             else:
                 self._take(job, state)
+        if without:  # counted last: should Redis go away before, all of these tasks are asked for again
+            self.progress.failed[NO_IMAGE] += without
         return refused
 
     def _take(self, job: Job, state: State | None) -> None:
