@@ -24,17 +24,20 @@ def nearest(marginals: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np
 def guided(marginals: NDArray[np.float32], image: NDArray[np.uint8]) -> NDArray[np.uint16]:
     """Return for each pixel of an image [H, W, 3] the channel of the largest marginal [C, h, w]: [H, W].
 
-    A channel is computed only around where it is not zero, and in bands of rows, so that memory stays bounded.
+    A label is computed only around where it is not zero, the background, channel 0, is what labels leave of one; all in
+    bands of rows, so that memory stays bounded.
     """
     height, width = image.shape[:2]
     small_height, small_width = marginals.shape[1:]
     down, across = small_height / height, small_width / width
     guide = Guide(shrink(image, small_height, small_width))
-    functions = [(channel, guide.explain(marginal), _box(marginal)) for channel, marginal in enumerate(marginals)]
+    labels = enumerate(marginals[1:] / marginals.sum(axis=0), 1)
+    functions = [(channel, guide.explain(label), _box(label)) for channel, label in labels]
     index = np.zeros((height, width), np.uint16)
     for top in range(0, height, BAND):
         bottom = min(top + BAND, height)
         best = np.full((bottom - top, width), -np.inf, np.float32)
+        rest = np.ones_like(best)
         for channel, function, (first, last, left, right) in functions:
             rows = slice(max(top, int(first / down)), min(bottom, int(np.ceil(last / down))))
             columns = slice(int(left / across), min(width, int(np.ceil(right / across))))
@@ -45,6 +48,8 @@ def guided(marginals: NDArray[np.float32], image: NDArray[np.uint8]) -> NDArray[
             wins = value > best[there]
             index[rows, columns][wins] = channel
             best[there][wins] = value[wins]
+            rest[there] -= value
+        index[top:bottom][rest >= best] = 0
     return index
 
 
