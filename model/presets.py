@@ -161,7 +161,7 @@ _DEMO = replace(
 )
 # What is not measured on photographs stays as published (VOC's setting, which is the paper's main one). Three templates
 # instead of fifteen: a CPU encodes the rivals in some tens of seconds, once per process. HQ-SAM is asked at 256 points
-# instead of 4,096, which would take a CPU a quarter of an hour.
+# instead of 4,096, which would take a CPU half an hour.
 _PHOTOS = replace(
     _SERVICE,
     name="photos",
