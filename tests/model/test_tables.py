@@ -164,6 +164,6 @@ def test_rows_run_on_a_folder(studio: Path, tmp_path: Path, capsys: pytest.Captu
     arguments = ["evaluate", "folder", "--root", str(studio), "--table", "2", *base]
     assert main([*arguments, "--run", "--limit", "1"]) == 0
     text = capsys.readouterr().out
-    assert text.count("(folder scenes, 1 of 30 images, weights demo)") == 3
+    assert text.count("(folder studio, 1 of 30 images, weights demo)") == 3
     assert main(["evaluate", "--table", "2", *base]) == 0
     assert capsys.readouterr().out == text
