@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -63,12 +64,8 @@ def test_every_control_and_attribute(backend: Backend, new_project: NewProject, 
 
 
 def test_labels_that_tasks_bring_along(backend: Backend, new_project: NewProject, scenes: Scenes) -> None:
-    project = new_project(label_config=DYNAMIC)
-    project.add_images(scenes.images[:1])
-    (task,) = project.tasks()
-    image = task["data"]["image"]
-    project.studio.delete_task(task["id"])
-    project.studio.connect_backend(project.id, backend.url, "CaR")
+    project = new_project(backend.url, label_config=DYNAMIC)
+    image = "data:image/png;base64," + base64.b64encode(scenes.images[0].read_bytes()).decode()
     labels = ["moai", {"value": "Tower", "alias": "tower", "predicted_values": "tokyo tower"}]
     project.studio.import_tasks(project.id, [{"image": image, "labels": labels}])
     found = [one["value"]["brushlabels"][0] for one in predicted(project)]
