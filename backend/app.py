@@ -22,17 +22,19 @@ from flask import Flask, Response, current_app, jsonify, request
 from redis.exceptions import RedisError
 from werkzeug.exceptions import BadRequest, HTTPException, NotFound, Unauthorized
 
-from backend import corrections_page, status_page, store
+from backend import store
+from backend.labeling.parsing import ConfigError
+from backend.pages import corrections as corrections_page
+from backend.pages import status as status_page
 from backend.predict import Answer, Predictor
-from backend.project import ConfigError
 from backend.settings import Settings, load_settings
-from backend.studio import SECRET_HEADER, secret_of
+from backend.studio.client import SECRET_HEADER, secret_of
 from backend.webhooks import note_caller
 
 log = logging.getLogger(__name__)
 
 PAGES = (status_page.pages, corrections_page.pages)
-"""Blueprints of the pages for people; see `backend.pages`."""
+"""Blueprints of the pages for people; see `backend.pages.base`."""
 
 
 @contextmanager

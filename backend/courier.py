@@ -19,14 +19,14 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from backend import store
-from backend.cancel import cancel_outdated, current_version
-from backend.corrector import Corrector
+from backend.corrections.corrector import Corrector
 from backend.delivery import Delivery, backoff
-from backend.jobs import Job, Jobs
 from backend.predict import Predictor
+from backend.queue.cancel import cancel_outdated, current_version
+from backend.queue.jobs import Job, Jobs
+from backend.queue.sweep import renew_outdated, sweep
 from backend.settings import Settings
-from backend.studio import Studio, StudioError, StudioUnavailable
-from backend.sweep import renew_outdated, sweep
+from backend.studio.client import Studio, StudioError, StudioUnavailable
 from backend.webhooks import Webhooks
 
 log = logging.getLogger(__name__)

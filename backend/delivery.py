@@ -20,7 +20,7 @@ from typing import Any, cast
 from redis import Redis
 
 from backend import store
-from backend.jobs import Jobs
+from backend.queue.jobs import Jobs
 from backend.store import result_key, text, ticket_key
 
 LEASE = 120.0

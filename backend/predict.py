@@ -18,10 +18,10 @@ from rq.worker_registration import get_keys
 
 from backend import store
 from backend.delivery import Delivery
-from backend.job import Job, State, project_of
-from backend.jobs import Jobs
-from backend.project import ConfigError, LabelingConfig, for_task, image_url, parse_config
-from backend.queues import is_paused
+from backend.labeling.parsing import ConfigError, LabelingConfig, for_task, image_url, parse_config
+from backend.queue.job import Job, State, project_of
+from backend.queue.jobs import Jobs
+from backend.queue.queues import is_paused
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -37,16 +37,16 @@ COURIER = "car:courier"
 COUNTERS = "car:counters"
 """Hash: what happened since the beginning (delivered, dropped, failed, and `failed:KIND` of each kind)."""
 STAGES = "car:stages"
-"""Hash: `STAGE|BUCKET` -> how many, `STAGE|sum` -> seconds (see `backend.measures`)."""
+"""Hash: `STAGE|BUCKET` -> how many, `STAGE|sum` -> seconds (see `backend.status.measures`)."""
 WORKERS = "car:workers"
-"""Set: names of the workers that report (see `backend.reports`)."""
+"""Set: names of the workers that report (see `backend.status.reports`)."""
 
 CORRECTIONS_DUE = "car:corrections:due"
 """Sorted set: [project, task] as JSON -> when the courier is to look at what annotators made of its predictions."""
 
 
 def ticket_key(job_id: str) -> str:
-    """Hash with the state of one job (see `backend.jobs`)."""
+    """Hash with the state of one job (see `backend.queue.jobs`)."""
     return f"car:ticket:{job_id}"
 
 
@@ -81,7 +81,7 @@ def taken_key(queue: str) -> str:
 
 
 def corrections_key(project: int) -> str:
-    """Hash: task -> what annotators changed there, compressed (see `backend.corrections`)."""
+    """Hash: task -> what annotators changed there, compressed (see `backend.corrections.records`)."""
     return f"car:corrections:{project}"
 
 
@@ -101,7 +101,7 @@ def scores_key(project: int, version: str) -> str:
 
 
 def calibration_key(project: int) -> str:
-    """String with the newest proposal for a project's thresholds (see `backend.calibration`)."""
+    """String with the newest proposal for a project's thresholds (see `backend.corrections.calibration`)."""
     return f"car:calibration:{project}"
 
 

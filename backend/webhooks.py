@@ -15,11 +15,11 @@ from typing import Any, cast
 from redis import Redis
 
 from backend import store
-from backend.jobs import State
+from backend.labeling.parsing import ConfigError, parse_config
 from backend.predict import PROJECT_UPDATED, Predictor
-from backend.project import ConfigError, parse_config
+from backend.queue.jobs import State
 from backend.settings import Settings
-from backend.studio import Studio, StudioError
+from backend.studio.client import Studio, StudioError
 
 log = logging.getLogger(__name__)
 

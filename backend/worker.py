@@ -20,18 +20,19 @@ from rq.job import Job as RQJob
 from rq.serializers import JSONSerializer
 from rq.timeouts import BaseTimeoutException
 
-from backend import logs, measures, store
-from backend.corrections import ScoreBook
-from backend.failures import Failure
-from backend.images import ImageError, ImageUnavailable, fetcher_of
-from backend.jobs import Job, Jobs, SegmentJob, State
-from backend.project import LabelingConfig, empty_config
+from backend import logs, store
+from backend.corrections.records import ScoreBook
+from backend.images.fetcher import ImageError, ImageUnavailable, fetcher_of
+from backend.labeling.parsing import LabelingConfig, empty_config
+from backend.masks.results import prediction
 from backend.pulse import pulse
-from backend.queues import TakingQueue
-from backend.reports import Device, Reporter
-from backend.results import prediction
+from backend.queue.failures import Failure
+from backend.queue.jobs import Job, Jobs, SegmentJob, State
+from backend.queue.queues import TakingQueue
 from backend.settings import Settings, load_settings
-from backend.studio import Studio, StudioError, StudioUnavailable
+from backend.status import measures
+from backend.status.reports import Device, Reporter
+from backend.studio.client import Studio, StudioError, StudioUnavailable
 from model.segmenter import Segmentation, Segmenter
 from model.vocabulary import vocabulary
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from backend.cancel import cancel
 from backend.commands.common import with_redis
-from backend.jobs import Jobs
+from backend.queue.cancel import cancel
+from backend.queue.jobs import Jobs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

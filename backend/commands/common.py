@@ -8,7 +8,7 @@ from collections.abc import Callable
 from redis.exceptions import RedisError
 
 from backend import store
-from backend.jobs import Jobs
+from backend.queue.jobs import Jobs
 from backend.settings import load_settings
 
 

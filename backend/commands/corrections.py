@@ -13,13 +13,13 @@ from redis.exceptions import RedisError
 from tqdm import tqdm
 
 from backend import store
-from backend.corrections import Corrections
-from backend.corrections_report import as_csv, as_json, as_text, report
-from backend.corrector import Corrector
-from backend.project import ConfigError
-from backend.proposals import Proposal, ProposalError, apply, kept
+from backend.corrections.corrector import Corrector
+from backend.corrections.proposals import Proposal, ProposalError, apply, kept
+from backend.corrections.records import Corrections
+from backend.corrections.report import as_csv, as_json, as_text, report
+from backend.labeling.parsing import ConfigError
 from backend.settings import Settings, load_settings
-from backend.studio import Studio, StudioError
+from backend.studio.client import Studio, StudioError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     settings = load_settings()
     try:
         if args.folder:
-            from backend.calibrate_folder import calibrate_folder  # torch
+            from backend.corrections.calibrate_folder import calibrate_folder  # torch
 
             return calibrate_folder(args, settings)
         return _of_project(args, settings)
@@ -101,7 +101,7 @@ def _of_project(args: argparse.Namespace, settings: Settings) -> int:
 
 def _calibrate(args: argparse.Namespace, settings: Settings, corrector: Corrector) -> None:
     if args.settings:
-        from backend.calibrate_project import calibrate_project  # torch
+        from backend.corrections.calibrate_project import calibrate_project  # torch
 
         found = calibrate_project(corrector, settings, args.project, args.seed)
     else:
@@ -117,7 +117,7 @@ def _report(args: argparse.Namespace, redis: Redis, settings: Settings, studio: 
     if args.csv:
         args.csv.write_text(as_csv(corrections), encoding="utf-8")
     if args.html:
-        from backend.corrections_file import write_html  # matplotlib
+        from backend.corrections.file import write_html  # matplotlib
 
         write_html(args.html, found, corrections, proposal, studio, settings)
     if args.json:

@@ -9,10 +9,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from backend.export.exporter import Exporter, ExportError, Plan, Summary
-from backend.images import fetcher_of
-from backend.project import ConfigError, parse_config
+from backend.images.fetcher import fetcher_of
+from backend.labeling.parsing import ConfigError, parse_config
 from backend.settings import Settings, load_settings
-from backend.studio import Studio, StudioError
+from backend.studio.client import Studio, StudioError
 
 SHOWN = 10
 """Problems that the summary names."""

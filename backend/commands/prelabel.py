@@ -12,17 +12,17 @@ from pathlib import Path
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from backend.bulk import WINDOW, Bulk, BulkError, Plan, hindrance, make_plan, read_config, workers
+from backend.bulk.progress import ProgressBar, watch
+from backend.bulk.refresh import replace_old
+from backend.bulk.run import WINDOW, Bulk, BulkError, Plan, hindrance, make_plan, read_config, workers
+from backend.bulk.sample_run import try_sample, vocabulary_lines
+from backend.bulk.tally import Tally, as_text, tally
 from backend.commands.common import with_redis
-from backend.failures import requeue_command
-from backend.jobs import Jobs
-from backend.overrides import OverrideError, Overrides, read_ontology, read_thresholds
-from backend.progress import ProgressBar, watch
-from backend.project import ConfigError
-from backend.refresh import replace_old
-from backend.sample_run import try_sample, vocabulary_lines
-from backend.studio import Studio, StudioError
-from backend.tally import Tally, as_text, tally
+from backend.labeling.overrides import OverrideError, Overrides, read_ontology, read_thresholds
+from backend.labeling.parsing import ConfigError
+from backend.queue.failures import requeue_command
+from backend.queue.jobs import Jobs
+from backend.studio.client import Studio, StudioError
 
 RULE = (
     "--ontology and --threshold change what is looked for. Try them with --sample (or look at --dry-run); for the "

@@ -8,7 +8,7 @@ import sys
 from redis.exceptions import RedisError
 
 from backend import store
-from backend.jobs import Job, Jobs
+from backend.queue.jobs import Job, Jobs
 from backend.settings import load_settings
 
 

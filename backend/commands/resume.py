@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from backend.commands.common import with_redis
-from backend.jobs import Jobs
-from backend.queues import is_paused, resume
+from backend.queue.jobs import Jobs
+from backend.queue.queues import is_paused, resume
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,11 +9,12 @@ from dataclasses import asdict
 
 from redis.exceptions import RedisError
 
-from backend import overview, store
-from backend.jobs import Jobs
-from backend.overview import Overview
-from backend.reports import WorkerReport
+from backend import store
+from backend.queue.jobs import Jobs
 from backend.settings import load_settings
+from backend.status import overview
+from backend.status.overview import Overview
+from backend.status.reports import WorkerReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from backend.local.ports import NoFreePort
 from backend.local.processes import LocalError
 from backend.local.services import ROOT
 from backend.local.stack import Options, Stack
-from backend.studio import StudioError
+from backend.studio.client import StudioError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

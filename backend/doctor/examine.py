@@ -12,9 +12,9 @@ from backend import store
 from backend.doctor import here, inside
 from backend.doctor import studio as outside
 from backend.doctor.findings import Finding, Verdict, problem, unknown
-from backend.jobs import Jobs
+from backend.queue.jobs import Jobs
 from backend.settings import Settings
-from backend.studio import Studio, StudioError
+from backend.studio.client import Studio, StudioError
 
 DEFAULT_URL = "http://127.0.0.1:9090"
 

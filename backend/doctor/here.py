@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from backend.decoding import ImageError, ImageUnavailable
 from backend.doctor.findings import Finding, ok, problem, unknown
-from backend.guard import Guard
+from backend.images.decoding import ImageError, ImageUnavailable
+from backend.images.guard import Guard
 from backend.settings import Settings, SettingsError, load_settings
 
 ELSEWHERE = ("CAR_MODELS", "CAR_SCREENSHOTS")

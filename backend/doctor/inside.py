@@ -13,12 +13,12 @@ import requests
 from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
-from backend import overview, reports
 from backend.doctor.findings import Finding, ok, problem, unknown
-from backend.jobs import Jobs
-from backend.project import empty_config
-from backend.reports import Doing
+from backend.labeling.parsing import empty_config
+from backend.queue.jobs import Jobs
 from backend.settings import Settings
+from backend.status import overview, reports
+from backend.status.reports import Doing
 
 OLDEST = (6, 2)
 FULL = 0.9

@@ -8,10 +8,10 @@ from typing import Any
 import requests
 
 from backend.doctor.findings import Finding, ok, problem, unknown
-from backend.project import ConfigError, LabelingConfig, image_url, parse_config
+from backend.labeling.parsing import ConfigError, LabelingConfig, image_url, parse_config
 from backend.settings import Settings
-from backend.studio import SECRET_HEADER, Studio, StudioError, StudioUnavailable, secret_of
-from backend.studio_session import token_type
+from backend.studio.client import SECRET_HEADER, Studio, StudioError, StudioUnavailable, secret_of
+from backend.studio.session import token_type
 
 TOKENS = {"legacy": "legacy token", "refresh": "personal access token", "access": "access token"}
 CONNECT = "In Label Studio: Settings > Model > Connect Model, with the backend's address as Label Studio reaches it."
@@ -157,7 +157,7 @@ def check_image(studio: Studio, settings: Settings, project: int, config: Labeli
     task = next(studio.tasks(project), None)
     if task is None:
         return unknown(check, "The project has no task.")
-    from backend.images import ImageError, ImageUnavailable, fetcher_of  # OpenCV: only for this check
+    from backend.images.fetcher import ImageError, ImageUnavailable, fetcher_of  # OpenCV: only for this check
 
     fetcher = fetcher_of(settings, studio.authorization, from_cache=False)
     try:

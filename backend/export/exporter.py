@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as Pillow
 
-from backend.decoding import ImageError
 from backend.export.formats import Drawing, Format, Record, replacing, write_text, writer
 from backend.export.regions import Region, RegionError, regions, size_of
-from backend.project import ConfigError, LabelingConfig, image_url
+from backend.images.decoding import ImageError
+from backend.labeling.parsing import ConfigError, LabelingConfig, image_url
 
 PARTIAL, WHOLE = "export.partial.jsonl", "export.jsonl"
 """What was written so far, one task a line after one for the `Plan`; renamed when all is written."""

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from backend.export.regions import Region
-from backend.outlines import outlines
+from backend.masks.outlines import outlines
 from model.palette import index_picture
 
 Record = dict[str, Any]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from backend import brush
+from backend.masks import brush
 
 Mask = npt.NDArray[np.bool_]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 from backend.local.processes import LocalError
-from backend.studio import Studio, StudioError
+from backend.studio.client import Studio, StudioError
 
 TITLE = "Landmarks and brands"
 BACKEND_TITLE = "CLIP-as-RNN"

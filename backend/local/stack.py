@@ -17,7 +17,7 @@ from backend.local.marks import stop_marked
 from backend.local.ports import free_port
 from backend.local.processes import Supervisor
 from backend.local.run_folder import Memory, locked, write_private
-from backend.studio import Studio, StudioUnavailable
+from backend.studio.client import Studio, StudioUnavailable
 
 SCENES = services.ROOT / "model" / "demo" / "scenes" / "studio"
 REDIS_PORT = 6390

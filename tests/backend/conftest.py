@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from backend.delivery import Delivery
-from backend.jobs import Job, Jobs
-from backend.project import LabelingConfig, parse_config
+from backend.labeling.parsing import LabelingConfig, parse_config
+from backend.queue.jobs import Job, Jobs
 from backend.settings import Settings
-from backend.studio import StudioError, StudioUnavailable
+from backend.studio.client import StudioError, StudioUnavailable
 
 CONFIG = """<View><Image name="image" value="$image"/>
 <BrushLabels name="mask" toName="image"><Label value="cat"/><Label value="moai" alias="statue"/></BrushLabels></View>"""

@@ -10,8 +10,8 @@ from redis import Redis
 
 from backend import store
 from backend.courier import LOCK, Courier, until
-from backend.jobs import Job
-from backend.project import LabelingConfig
+from backend.labeling.parsing import LabelingConfig
+from backend.queue.jobs import Job
 from backend.settings import Settings
 from tests.backend.conftest import CONFIG, MemoryStudio, finished, task
 from tests.conftest import RedisProcess

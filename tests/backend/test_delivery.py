@@ -8,7 +8,7 @@ from redis import Redis
 
 from backend import store
 from backend.delivery import Delivery, backoff
-from backend.jobs import Job, Jobs
+from backend.queue.jobs import Job, Jobs
 from backend.settings import Settings
 from tests.backend.conftest import finished
 

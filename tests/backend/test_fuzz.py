@@ -15,8 +15,8 @@ from redis import Redis
 
 from backend import store
 from backend.app import create_app
+from backend.labeling.parsing import ConfigError, parse_config
 from backend.predict import Predictor
-from backend.project import ConfigError, parse_config
 from backend.settings import Settings
 from backend.webhooks import Webhooks
 from tests.backend.conftest import CONFIG

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from backend.images import ImageFetcher, ImageUnavailable
+from backend.images.fetcher import ImageFetcher, ImageUnavailable
 from backend.local.marks import marked
 from backend.local.ports import any_free_port
 from backend.local.services import ROOT
-from backend.studio import Studio, StudioError, StudioUnavailable
+from backend.studio.client import Studio, StudioError, StudioUnavailable
 from tests.load.chaos import Scenario, play
 from tests.load.shelf import Faults
 from tests.load.stub_studio import HOST, TOKEN, StubStudio

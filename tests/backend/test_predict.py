@@ -8,9 +8,9 @@ import pytest
 from redis import Redis
 
 from backend import store
-from backend.jobs import Job, State
+from backend.labeling.parsing import LabelingConfig, image_url
 from backend.predict import Predictor
-from backend.project import LabelingConfig, image_url
+from backend.queue.jobs import Job, State
 from backend.settings import Settings
 from tests.backend.conftest import CONFIG, finished, task
 

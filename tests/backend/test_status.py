@@ -5,13 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from backend import measures, overview, queues, store
+from backend import store
 from backend.__main__ import main
 from backend.commands.status import as_text
 from backend.delivery import Delivery
-from backend.jobs import Job, Jobs
-from backend.reports import Device, Reporter
+from backend.queue import queues
+from backend.queue.jobs import Job, Jobs
 from backend.settings import Settings
+from backend.status import measures, overview
+from backend.status.reports import Device, Reporter
 from tests.backend.conftest import finished
 
 

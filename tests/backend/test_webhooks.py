@@ -11,7 +11,7 @@ from backend import store, webhooks
 from backend.app import create_app
 from backend.predict import Predictor
 from backend.settings import Settings
-from backend.studio import SECRET_HEADER, StudioUnavailable, secret_of
+from backend.studio.client import SECRET_HEADER, StudioUnavailable, secret_of
 from backend.webhooks import Webhooks, note_caller
 from tests.backend.conftest import CONFIG, task
 

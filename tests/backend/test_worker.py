@@ -19,11 +19,12 @@ from redis import Redis
 from rq.exceptions import DequeueTimeout
 from rq.serializers import JSONSerializer
 
-from backend import brush, store, worker
-from backend.jobs import Job, Jobs, SegmentJob, State
-from backend.project import parse_config
+from backend import store, worker
+from backend.labeling.parsing import parse_config
+from backend.masks import brush
+from backend.queue.jobs import Job, Jobs, SegmentJob, State
 from backend.settings import Settings
-from backend.studio import StudioError, StudioUnavailable
+from backend.studio.client import StudioError, StudioUnavailable
 from backend.worker import Engine, GPUWorker, TakingQueue
 from model.segmenter import Segmenter
 

@@ -23,7 +23,7 @@ from backend.local.demo_project import BACKEND_TITLE, labeling_config, load_scen
 from backend.local.ports import any_free_port
 from backend.local.processes import LocalError, Program, Supervisor
 from backend.local.stack import SCENES
-from backend.studio import Studio
+from backend.studio.client import Studio
 
 T = TypeVar("T")
 

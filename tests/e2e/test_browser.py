@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Locator, Page
 
-from backend import brush
 from backend.local.demo_project import Scenes
+from backend.masks import brush
 from tests.e2e.support import Backend, LabelStudio, Project, eventually
 
 LABELS = ("moai", "tokyo tower", "firefox logo", "cat")

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from backend import queues, store
+from backend import store
 from backend.local.demo_project import Scenes
 from backend.local.services import ROOT
-from backend.studio import TaskFilter
+from backend.queue import queues
+from backend.studio.client import TaskFilter
 from tests.e2e.support import Backend, LabelStudio, Project, eventually
 
 NewProject = Callable[..., Project]

@@ -14,9 +14,9 @@ import pytest
 from playwright.sync_api import Page
 from redis import Redis
 
+from backend.corrections.proposals import Outcome, Proposal, keep
+from backend.labeling.parsing import parse_config
 from backend.local.demo_project import Scenes
-from backend.project import parse_config
-from backend.proposals import Outcome, Proposal, keep
 from tests.e2e.support import Backend, LabelStudio, Project, eventually
 from tests.e2e.test_browser import LABELS, iou, open_task, scale_of, stored_masks
 

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image as Pillow
 from pycocotools.coco import COCO
 
-from backend import brush
 from backend.local.demo_project import Scenes
+from backend.masks import brush
 from tests.e2e.support import LabelStudio, Project
 
 LABELS = ("moai", "tokyo tower", "firefox logo")

@@ -21,7 +21,7 @@ from backend.local.demo_project import BACKEND_TITLE, TITLE
 from backend.local.marks import marked, stop_marked
 from backend.local.ports import any_free_port, is_free
 from backend.local.services import ROOT
-from backend.studio import Studio
+from backend.studio.client import Studio
 from tests.e2e.support import eventually
 
 Start = Callable[..., "Up"]

@@ -17,9 +17,10 @@ import requests
 from PIL import Image
 from redis import Redis
 
-from backend import brush, store
+from backend import store
 from backend.local.demo_project import Scenes
-from backend.studio import StudioError
+from backend.masks import brush
+from backend.studio.client import StudioError
 from tests.e2e.support import Backend, LabelStudio, Project, eventually
 
 LABELS = ("moai", "tokyo tower", "firefox logo", "cat")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from backend.local.demo_project import Scenes
-from backend.studio import Studio, StudioError, StudioUnavailable
+from backend.studio.client import Studio, StudioError, StudioUnavailable
 from tests.e2e.support import Backend, LabelStudio, Project, eventually
 
 NEVER = 99_999_999
@@ -61,7 +61,7 @@ def test_a_task(studio: Studio, project: Project) -> None:
 
 
 def test_paging(studio: Studio, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.studio.PAGE", 2)
+    monkeypatch.setattr("backend.studio.client.PAGE", 2)
     ids = [task["id"] for task in project.tasks()]
     assert len(ids) == len(set(ids)) == 3
     assert project.id in [one["id"] for one in studio.projects()]

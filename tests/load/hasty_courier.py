@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 
-from backend import courier, delivery, sweep
+from backend import courier, delivery
+from backend.queue import sweep
 from backend.settings import load_settings
 
 

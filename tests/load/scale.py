@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from backend import brush, store
-from backend.images import ImageFetcher, decode_image
-from backend.jobs import Job, Jobs
-from backend.project import parse_config
+from backend import store
+from backend.images.fetcher import ImageFetcher, decode_image
+from backend.labeling.parsing import parse_config
+from backend.masks import brush
+from backend.queue.jobs import Job, Jobs
 from backend.settings import Settings
-from backend.studio import Studio
+from backend.studio.client import Studio
 from tests.load.null_worker import disc_and_bar
 from tests.load.rig import Rig
 from tests.load.shelf import Faults

@@ -17,14 +17,16 @@ import pytest
 from redis import Redis
 from werkzeug.serving import make_server
 
-from backend import queues, reports, store
+from backend import store
 from backend.__main__ import main
 from backend.app import create_app
 from backend.doctor.inside import own_version
 from backend.local.ports import any_free_port
-from backend.reports import Reporter
+from backend.queue import queues
 from backend.settings import load_settings
-from backend.studio import SECRET_HEADER, secret_of
+from backend.status import reports
+from backend.status.reports import Reporter
+from backend.studio.client import SECRET_HEADER, secret_of
 from tests.conftest import RedisProcess
 from tests.load.stub_studio import CONFIG, PROJECT, TOKEN, StubStudio, StudioHandler, _Server
 

@@ -15,10 +15,10 @@ import supervision as sv
 from PIL import Image as Pillow
 from pycocotools.coco import COCO
 
-from backend import brush
-from backend.decoding import ImageError
 from backend.export.exporter import Exporter, ExportError, Plan, chosen, file_name
-from backend.project import LabelingConfig
+from backend.images.decoding import ImageError
+from backend.labeling.parsing import LabelingConfig
+from backend.masks import brush
 
 SIZE = (40, 60)
 PLAN = Plan(1, "png", "annotations", ("cat", "statue"), images=True)

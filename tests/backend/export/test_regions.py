@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backend import brush
 from backend.export.regions import RegionError, regions, size_of
+from backend.masks import brush
 
 LABELS = ("cat", "moai")
 MASK = np.array([[1, 1, 0, 0], [0, 0, 0, 1]], bool)

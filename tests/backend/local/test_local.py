@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from backend.commands import up
+from backend.labeling.parsing import parse_config
 from backend.local import label_studio, redis_server
 from backend.local.console import Console
 from backend.local.demo_project import labeling_config, load_scenes, palette
@@ -23,7 +24,6 @@ from backend.local.processes import LocalError
 from backend.local.run_folder import Memory, locked, write_private
 from backend.local.services import ROOT, gpus, programs
 from backend.local.stack import SCENES
-from backend.project import parse_config
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])

@@ -1,0 +1,1 @@
+"""Whole projects: `prelabel`, its progress, samples, and old predictions that make room."""

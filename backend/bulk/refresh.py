@@ -1,0 +1,31 @@
+"""Old predictions of ours make room for the new one, but only where the new one is stored already.
+
+Never touched: annotations, predictions of other models, and a prediction that somebody's annotation began with (what
+people changed is told by comparing both).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from backend.corrections.records import is_ours
+from backend.studio.client import Studio, TaskFilter
+
+
+def replace_old(studio: Studio, project: int, version: str) -> Iterator[int]:
+    """For each task with predictions of ours: delete those of other versions; how many these were.
+
+    Stopped in the middle it may be called again. Raises StudioError and StudioUnavailable.
+    """
+    for task in studio.tasks(project, which=TaskFilter(holding="car-")):
+        versions = str(task.get("predictions_model_versions", "")).replace(" ", "").split(",")
+        yield _replace(studio, int(task["id"]), version) if set(versions) != {version} else 0
+
+
+def _replace(studio: Studio, task: int, version: str) -> int:
+    stored = studio.predictions(task)
+    if all(one.get("model_version") != version for one in stored):
+        return 0
+    old = [one for one in stored if is_ours(one.get("model_version")) and one["model_version"] != version]
+    begun_with = {annotation.get("parent_prediction") for annotation in studio.annotations(task)} if old else set()
+    return sum(studio.delete_prediction(one["id"]) for one in old if one["id"] not in begun_with)

@@ -1,0 +1,1 @@
+"""The image of a task, fetched safely: addresses, limits, decoding, cache."""

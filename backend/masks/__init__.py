@@ -1,0 +1,1 @@
+"""Masks <-> what Label Studio stores."""

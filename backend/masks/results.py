@@ -1,0 +1,123 @@
+"""Masks -> what Label Studio stores: brush regions, polygons and rectangles, one per label or one per object."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from backend.labeling.config import Control
+from backend.masks import brush
+from backend.masks.outlines import outlines
+from backend.queue.job import Job
+
+Mask = npt.NDArray[np.bool_]
+
+MOST_PARTS = 8
+"""Regions that one label may have in one control: more of them are slower to correct than to draw."""
+TOLERANCE = 0.001
+"""Share of the image's longer side that a polygon may be off, at least one pixel."""
+
+
+class Found(Protocol):
+    """What is needed of a `model.segmenter.Segmentation`, which would bring torch along."""
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """K labels."""
+
+    @property
+    def masks(self) -> Mask:
+        """[K, H, W], none empty."""
+
+    @property
+    def scores(self) -> npt.NDArray[np.float32]:
+        """[K], 0..1."""
+
+
+def prediction(job: Job, found: Found) -> dict[str, Any]:
+    """The prediction for a task: its regions; the score is the mean over the labels found, 0 when none is."""
+    regions = [region for control in job.config.controls for region in _regions(job, control, found)]
+    score = float(np.mean(found.scores)) if regions else 0.0
+    return {"result": regions, "score": score, "model_version": job.version}
+
+
+def region_id(job: Job, control: str, label: str, part: int = 0) -> str:
+    """Stable over re-runs, so that a correction can be compared with what was predicted."""
+    place = "/".join(map(str, (job.task, job.version, control, label, part)))
+    return hashlib.sha256(place.encode()).hexdigest()[:10]
+
+
+def _regions(job: Job, control: Control, found: Found) -> Iterator[dict[str, Any]]:
+    names = job.config.names(control)
+    for label, mask, score in zip(found.labels, found.masks, found.scores, strict=True):
+        if label not in names:
+            continue
+        pieces = parts(mask) if control.instances == "components" else [mask]
+        common = (names[label], control.from_name, job.config.to_name, float(score))
+        ids = (region_id(job, control.from_name, label, part) for part in count())
+        if control.kind == "brush":
+            yield from (brush.region(piece, *common, next(ids)) for piece in pieces)
+        elif control.kind == "rectangle":
+            yield from (_region("rectanglelabels", rectangle(piece), mask, *common, next(ids)) for piece in pieces)
+        else:
+            yield from (_region("polygonlabels", value, mask, *common, next(ids)) for value in polygons(mask))
+
+
+def _region(
+    kind: str, value: Mapping[str, Any], mask: Mask, label: str, from_name: str, to_name: str, score: float, id_: str
+) -> dict[str, Any]:
+    return {
+        "id": id_,
+        "from_name": from_name,
+        "to_name": to_name,
+        "type": kind,
+        "original_width": mask.shape[1],
+        "original_height": mask.shape[0],
+        "image_rotation": 0,
+        "value": {**value, kind: [label]},
+        "score": score,
+    }
+
+
+def parts(mask: Mask) -> list[Mask]:
+    """The parts of a mask [H, W], which do not touch even at corners, by size; the last of `MOST_PARTS` is the rest."""
+    found, labelled, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    order = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")
+    rank = np.zeros(found, np.int32)
+    rank[order] = np.minimum(np.arange(1, found), MOST_PARTS)
+    ranked = rank[labelled]
+    return [ranked == number for number in range(1, min(found - 1, MOST_PARTS) + 1)]
+
+
+def rectangle(mask: Mask) -> dict[str, Any]:
+    """The box around a mask [H, W]."""
+    height, width = mask.shape
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return {
+        "x": 100 * int(columns[0]) / width,
+        "y": 100 * int(rows[0]) / height,
+        "width": 100 * int(columns[-1] - columns[0] + 1) / width,
+        "height": 100 * int(rows[-1] - rows[0] + 1) / height,
+        "rotation": 0,
+    }
+
+
+def polygons(mask: Mask) -> Iterator[dict[str, Any]]:
+    """A polygon for each part of a mask [H, W], the largest `MOST_PARTS`, holes cut in.
+
+    It runs through the centres of the outermost pixels and is at most `TOLERANCE` off them. Parts without an inside,
+    lines of single pixels, are no polygons.
+    """
+    height, width = mask.shape
+    found = outlines(mask, max(1.0, TOLERANCE * max(height, width)))
+    whole = [outline for outline in found if len(outline) > 2]
+    whole.sort(key=lambda outline: -cv2.contourArea(outline))
+    for outline in whole[:MOST_PARTS]:
+        points = 100 * (outline + 0.5) / [width, height]
+        yield {"points": points.round(4).tolist(), "closed": True}

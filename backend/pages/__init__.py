@@ -1,0 +1,5 @@
+"""Pages for people."""
+
+from pathlib import Path
+
+TEMPLATES = Path(__file__).parent / "templates"

@@ -1,0 +1,86 @@
+"""The status page: what is queued, who works on what, what went wrong and what to do about it.
+
+`/` is the page (see `backend.app`), `/status.json` the same figures for programs, `/metrics` those for Prometheus.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from flask import Response, jsonify
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from redis.exceptions import RedisError
+
+from backend.labeling.parsing import empty_config
+from backend.pages.base import blueprint, predictor, render, task_link
+from backend.settings import Settings
+from backend.status import metrics, overview
+
+pages = blueprint("status")
+
+REFRESH_SECONDS = 3
+CHART_HEIGHT = 40
+
+
+def status() -> Response:
+    """GET /: the page."""
+    settings = predictor().settings
+    web = about(settings)
+    try:
+        read = overview.read(predictor().jobs)
+    except RedisError as error:
+        return render("status.html", "Status", REFRESH_SECONDS, error=str(error), web=web)
+    return render(
+        "status.html",
+        "Status",
+        REFRESH_SECONDS,
+        read=read,
+        web=web,
+        advice=overview.advice(read, web["version"]),
+        most=max(minute.images for minute in read.minutes),
+        height=CHART_HEIGHT,
+        link=lambda project, task: task_link(settings, project, task),
+        task_of=overview.task_of,
+    )
+
+
+@pages.get("/status.json")
+def status_json() -> tuple[Response, int]:
+    """GET /status.json: everything that the page shows; 503 with `error` while Redis is away."""
+    web = about(predictor().settings)
+    try:
+        return jsonify({**asdict(overview.read(predictor().jobs)), "web": web}), 200
+    except RedisError as error:
+        return jsonify({"error": f"Redis at REDIS_URL does not answer: {error}", "web": web}), 503
+
+
+def exposition() -> Response:
+    """GET /metrics: for Prometheus; 200 also while Redis is away, then with `car_redis_up 0`."""
+    return Response(metrics.exposition(predictor().jobs), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+def about(settings: Settings) -> dict[str, Any]:
+    """What the web process was started with; workers must have the same preset and version."""
+    version = empty_config(settings.car_preset).version(settings.car_weights)
+    return {
+        "preset": settings.car_preset,
+        "version": version,
+        "password": settings.auth is not None,
+        "open": settings.car_open,
+    }
+
+
+@pages.app_template_filter("age")
+def age(seconds: float) -> str:
+    """Seconds as people say them: 4 s, 12 min, 3 h, 2 d."""
+    for unit, size, limit in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172_800)):
+        if seconds < limit:
+            return f"{max(seconds, 0) / size:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"
+
+
+@pages.app_template_filter("memory")
+def memory(number: float) -> str:
+    """Bytes as people say them: 512 MB, 1.5 GB."""
+    return f"{number / 2**30:.1f} GB" if number >= 2**30 else f"{number / 2**20:.0f} MB"

@@ -1,0 +1,95 @@
+"""What a job is: one image to segment for one task and one model version."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+
+from rq.job import Job as RQJob
+
+from backend.labeling.parsing import LabelingConfig
+
+SEGMENT = "backend.worker.segment"
+"""The one function that a queue may name; the web process only knows it by name."""
+
+
+class SegmentJob(RQJob):  # type: ignore[misc]
+    """An RQ job that can do nothing but segment, whatever somebody wrote into Redis.
+
+    RQ calls any function that a job names, callbacks and web addresses included; ours are one function and none.
+    """
+
+    def perform(self) -> Any:
+        """Run the job. Raises PermissionError for another function than ours."""
+        if self.func_name != SEGMENT:
+            raise PermissionError(f"jobs may only call {SEGMENT}, this one wants {self.func_name}")
+        return super().perform()
+
+    def execute_success_callback(self, *args: Any) -> None:
+        """Call nothing."""
+
+    def execute_failure_callback(self, *args: Any) -> None:
+        """Call nothing."""
+
+    def send_webhooks(self, *args: Any, **kwargs: Any) -> None:
+        """Call nobody."""
+
+
+class State(StrEnum):
+    """What a ticket says, and what `Jobs.request` answers."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    REFUSED = "refused"
+    """Too many jobs are open; nothing was recorded."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to know, as JSON in the queue. It carries no token and no weights' path.
+
+    A `trial` is segmented like any other, but its prediction is only looked at, never delivered.
+    """
+
+    project: int
+    task: int
+    image: str
+    config: LabelingConfig
+    version: str
+    trial: bool = False
+
+    def id_at(self, studio_url: str) -> str:
+        """The job's id: the same for the same task, image and version of one Label Studio, however often asked."""
+        key: list[Any] = [studio_url, self.project, self.task, self.image, self.version]
+        key += [asdict(label) for label in self.config.task_labels]
+        key += ["trial"] if self.trial else []
+        return f"p{self.project}-t{self.task}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` is the inverse."""
+        plain = {**vars(self), "config": _plain(self.config)}
+        return plain if self.trial else {name: value for name, value in plain.items() if name != "trial"}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Job:
+        """Inverse of `to_json`."""
+        return cls(**{**data, "config": LabelingConfig.from_json(data["config"])})
+
+
+@lru_cache(maxsize=64)
+def _plain(config: LabelingConfig) -> dict[str, Any]:
+    """A config as JSON values: thousands of tasks come with the same one."""
+    return config.to_json()
+
+
+def project_of(job_id: str) -> str:
+    """The project in a job's id, as text; "0" for an id that is none of ours."""
+    head = job_id[1:].partition("-")[0]
+    return head if job_id.startswith("p") and head.isdigit() else "0"

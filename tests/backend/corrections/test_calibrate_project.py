@@ -1,0 +1,64 @@
+"""`--calibrate --settings` on a project: images and submitted masks are read from Label Studio."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from redis import Redis
+
+from backend.corrections import calibrate_project
+from backend.corrections.corrector import Corrector
+from backend.corrections.proposals import kept
+from backend.corrections.records import Correction
+from backend.masks import brush
+from backend.settings import Settings
+from tests.backend.corrections.test_trials import LABELS, Sees, truth
+
+XML = """<View><Image name="image" value="$image"/><BrushLabels name="mask" toName="image">
+<Label value="cat"/><Label value="dog" alias="hound"/></BrushLabels></View>"""
+
+
+class StudioWithImages:
+    """Tasks whose picture tells which labels are there, each with one annotation of just these."""
+
+    def project(self, number: int) -> dict[str, Any]:
+        return {"id": number, "label_config": XML}
+
+    def authorization(self) -> dict[str, str]:
+        return {}
+
+    def task(self, number: int, project: int) -> dict[str, Any]:
+        buffer = io.BytesIO()
+        Image.fromarray(np.full((20, 20, 3), bits(number), np.uint8)).save(buffer, "PNG")
+        return {"data": {"image": f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"}}
+
+    def annotations(self, task: int) -> list[dict[str, Any]]:
+        names = {"cat": "cat", "dog": "hound"}
+        there = [label for bit, label in enumerate(LABELS) if bits(task) >> bit & 1]
+        regions = [brush.region(truth(label), names[label], "mask", "image", None, label) for label in there]
+        return [{"id": task, "result": regions}]
+
+
+def bits(task: int) -> int:
+    return 1 + task % 3
+
+
+def test_settings_are_tried_on_what_was_corrected(
+    redis: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrate_project, "Segmenter", lambda *_: Sees())
+    corrector = Corrector(redis, settings, StudioWithImages())  # type: ignore[arg-type]
+    for task in range(1, 13):
+        corrector.corrections.replace(1, task, [Correction(1, task, task, "v", float(task), None, (20, 20), ())])
+    found = calibrate_project.calibrate_project(corrector, settings, 1, seed=0)
+    assert found is not None
+    assert found.proposal.accepted, found.proposal.reason
+    assert (found.proposal.eta, found.proposal.lambda_) == (0.4, 0.7)
+    assert set(found.proposal.thresholds) == {"cat", "hound"}, "by the names that are stored"
+    assert kept(redis, 1) == found
+    assert found.waits(found.version)

@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from redis import Redis
+
+from backend import store
+from backend.corrections.corrector import Corrector, prediction_of
+from backend.corrections.records import Change, Correction, Corrections, Kind, ScoreBook, is_ours
+from backend.masks import brush
+from backend.settings import Settings
+from backend.studio.client import StudioUnavailable
+
+OURS = "car-demo-0123abcd-4567cdef"
+NOON = "2026-11-20T12:00:00.000000Z"
+LATER = "2026-11-20T12:05:00.000000Z"
+
+
+def region(label: str, pixels: int) -> dict[str, Any]:
+    mask = np.arange(100).reshape(10, 10) < pixels
+    return {**brush.region(mask, label, "mask", "image", 0.75, "id")}
+
+
+def prediction(number: int, *regions: dict[str, Any], version: str = OURS, at: str = NOON) -> dict[str, Any]:
+    return {"id": number, "model_version": version, "created_at": at, "result": list(regions)}
+
+
+def annotation(number: int, *regions: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    usual = {"created_at": LATER, "updated_at": LATER, "lead_time": 12.5, "was_cancelled": False}
+    return {"id": number, "result": list(regions), "parent_prediction": None, **usual, **fields}
+
+
+class StudioWithAnnotations:
+    """As much of Label Studio as has tasks with predictions and annotations."""
+
+    def __init__(self) -> None:
+        self.given: dict[int, list[dict[str, Any]]] = {}
+        self.made: dict[int, list[dict[str, Any]]] = {}
+        self.down = False
+        self.asked = 0
+
+    def predictions(self, task: int) -> list[dict[str, Any]]:
+        return self.given.get(task, [])
+
+    def annotations(self, task: int) -> list[dict[str, Any]]:
+        self.asked += 1
+        if self.down:
+            raise StudioUnavailable("restarting")
+        return self.made.get(task, [])
+
+    def tasks(self, project: int) -> list[dict[str, Any]]:
+        return [{"id": task, "total_annotations": len(made)} for task, made in sorted(self.made.items())]
+
+
+@pytest.fixture
+def studio() -> StudioWithAnnotations:
+    studio = StudioWithAnnotations()
+    studio.given = {7: [prediction(1, region("cat", 50), region("dog", 10))]}
+    studio.made = {7: [annotation(3, region("cat", 40), parent_prediction=1)]}
+    return studio
+
+
+@pytest.fixture
+def corrector(redis: Redis, settings: Settings, studio: StudioWithAnnotations) -> Corrector:
+    return Corrector(redis, settings, studio)  # type: ignore[arg-type]
+
+
+def event(action: str, task: int = 7, **more: Any) -> Mapping[str, Any]:
+    return {"action": action, "annotation": {"id": 3, "task": task}, "project": {"id": 1}, **more}
+
+
+def work_off(corrector: Corrector) -> None:
+    while corrector.round():
+        pass
+
+
+def kept(corrector: Corrector) -> list[Correction]:
+    return corrector.corrections.newest(1)
+
+
+def test_a_submitted_annotation_is_compared_with_what_was_predicted(corrector: Corrector) -> None:
+    corrector.scores.note(1, 7, OURS, {"cat": 0.75, "dog": 0.25, "moai": 0.0625})
+    corrector.hear(event("ANNOTATION_CREATED"))
+    work_off(corrector)
+    (found,) = kept(corrector)
+    assert {change.label: (change.kind, change.iou) for change in found.changes} == {
+        "cat": (Kind.CHANGED, 0.8),
+        "dog": (Kind.REMOVED, 0.0),
+    }
+    assert (found.task, found.annotation, found.version, found.seconds) == (7, 3, OURS, 12.5)
+    assert found.size == (10, 10)
+    assert found.scores == {"cat": 0.75, "dog": 0.25, "moai": 0.0625}, "moai was dropped and nobody saw it"
+    assert found.iou == pytest.approx(0.4)
+    assert not found.accepted
+
+
+def test_the_same_webhook_twice_counts_once(corrector: Corrector, studio: StudioWithAnnotations) -> None:
+    for _ in range(2):
+        corrector.hear(event("ANNOTATION_CREATED"))
+    work_off(corrector)
+    assert studio.asked == 1
+    corrector.hear(event("ANNOTATION_CREATED"))
+    work_off(corrector)
+    assert len(kept(corrector)) == 1
+
+
+def test_an_updated_annotation_replaces_its_record(corrector: Corrector, studio: StudioWithAnnotations) -> None:
+    corrector.hear(event("ANNOTATION_CREATED"))
+    work_off(corrector)
+    studio.made[7] = [annotation(3, region("cat", 50), region("dog", 10), parent_prediction=1)]
+    corrector.hear(event("ANNOTATION_UPDATED"))
+    work_off(corrector)
+    (found,) = kept(corrector)
+    assert found.accepted
+    assert found.iou == 1
+
+
+def test_a_deleted_annotation_is_forgotten(corrector: Corrector, studio: StudioWithAnnotations, redis: Redis) -> None:
+    corrector.hear(event("ANNOTATION_CREATED"))
+    work_off(corrector)
+    studio.made[7] = []
+    corrector.hear({"action": "ANNOTATIONS_DELETED", "annotations": [{"id": 3}, {"id": 99}], "project": {"id": 1}})
+    work_off(corrector)
+    assert kept(corrector) == []
+    assert [redis.exists(key(1)) for key in (store.corrections_key, store.corrected_key, store.annotations_key)] == [
+        0,
+        0,
+        0,
+    ]
+
+
+def test_a_deleted_task_is_forgotten(corrector: Corrector) -> None:
+    corrector.hear(event("ANNOTATION_CREATED"))
+    work_off(corrector)
+    corrector.hear({"action": "TASKS_DELETED", "tasks": [{"id": 7}], "project": {"id": 1}})
+    assert kept(corrector) == []
+
+
+def test_many_at_once(corrector: Corrector, studio: StudioWithAnnotations) -> None:
+    studio.given[8] = [prediction(2, region("cat", 50))]
+    studio.made[8] = [annotation(4, region("cat", 50)), annotation(5, region("cat", 25))]
+    corrector.hear(
+        {
+            "action": "ANNOTATIONS_CREATED",
+            "annotation": [{"id": 3, "task": 7}, {"id": 4, "task": 8}],
+            "project": {"id": 1},
+        }
+    )
+    work_off(corrector)
+    assert [(one.task, one.annotation) for one in kept(corrector)] == [(7, 3), (8, 4), (8, 5)]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        annotation(3, was_cancelled=True, parent_prediction=1),
+        annotation(3, parent_prediction=2),  # somebody else's
+        annotation(3, created_at="2026-11-20T11:59:00Z"),  # older than the prediction
+        annotation(3, {**region("cat", 5), "original_width": 3}, parent_prediction=1),
+    ],
+)
+def test_what_there_is_nothing_to_compare_with_does_not_count(
+    corrector: Corrector, studio: StudioWithAnnotations, made: dict[str, Any]
+) -> None:
+    studio.given[7].append(prediction(2, region("cat", 50), version="another-model"))
+    studio.made[7] = [made]
+    assert corrector.compare_task(1, 7) == 0
+
+
+def test_a_comparison_outlives_its_prediction(corrector: Corrector, studio: StudioWithAnnotations) -> None:
+    corrector.compare_task(1, 7)
+    studio.given[7] = []
+    studio.made[7][0]["parent_prediction"] = None  # as Label Studio does
+    assert corrector.compare_task(1, 7) == 1
+
+
+def test_the_prediction_is_the_parent_else_our_newest_older_one() -> None:
+    three = [prediction(1), prediction(2, at=LATER), prediction(4, version="another")]
+    found = prediction_of(annotation(9, parent_prediction=1), three)
+    assert found is not None
+    assert found["id"] == 1
+    found = prediction_of(annotation(9), three)
+    assert found is not None
+    assert found["id"] == 2
+
+
+def test_label_studio_down_is_waited_for(
+    corrector: Corrector, studio: StudioWithAnnotations, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio.down = True
+    corrector.hear(event("ANNOTATION_CREATED"))
+    assert not corrector.round()
+    assert redis.zcard(store.CORRECTIONS_DUE) == 1
+    assert corrector.corrections.next_due() is None, "not before the pause is over"
+    studio.down = False
+    corrector.corrections.postpone(1, 7, seconds=0)
+    work_off(corrector)
+    assert len(kept(corrector)) == 1
+    assert redis.zcard(store.CORRECTIONS_DUE) == 0
+
+
+def test_a_webhook_that_comes_during_the_comparison_is_heeded(corrector: Corrector) -> None:
+    corrector.corrections.look_at(1, [7])
+    asked = time.time() - 1  # before the webhook
+    corrector.corrections.done_with(1, 7, asked)
+    assert corrector.corrections.next_due() == (1, 7)
+
+
+def test_everything_is_rebuilt_from_label_studio(corrector: Corrector, studio: StudioWithAnnotations) -> None:
+    corrector.corrections.replace(1, 5, [replace(made_up(5), annotation=50)])  # its task is gone
+    studio.made[6] = []
+    assert dict(corrector.rebuild(1)) == {7: 1, 5: 0}
+    before = kept(corrector)
+    assert dict(corrector.rebuild(1)) == {7: 1}
+    assert kept(corrector) == before
+    assert before[0].scores == {"cat": 0.75, "dog": 0.75}, "what the prediction still tells"
+
+
+@pytest.mark.parametrize("broken", [{}, {"annotation": 3}, {"annotation": {"id": 1}, "project": {"id": 1}}])
+def test_a_malformed_event_is_refused(corrector: Corrector, broken: dict[str, Any]) -> None:
+    with pytest.raises((KeyError, TypeError)):
+        corrector.hear({"action": "ANNOTATION_CREATED", **broken})
+
+
+@pytest.mark.parametrize("action", ["TASKS_CREATED", "PROJECT_UPDATED", "ANNOTATIONS_DELETED", None])
+def test_other_events_are_none_of_its_business(corrector: Corrector, redis: Redis, action: str | None) -> None:
+    corrector.hear({"action": action})
+    assert redis.dbsize() == 0
+
+
+def made_up(task: int) -> Correction:
+    changes = (Change("cat", 10, 12, 9, 0.5, ("M0 0Z", "M1 1Z")),)
+    return Correction(1, task, task * 10, OURS, float(task), None, (64, 48), changes, {"cat": 0.5})
+
+
+def test_a_record_survives_json(redis: Redis, settings: Settings) -> None:
+    corrections = Corrections(redis, settings)
+    corrections.replace(1, 4, [made_up(4)])
+    assert corrections.of_task(1, 4) == [made_up(4)]
+    assert asdict(corrections.of_task(1, 4)[0]) == asdict(made_up(4))
+    assert corrections.task_of(1, 40) == 4
+    assert corrections.projects() == [1]
+
+
+def test_the_oldest_go_first(redis: Redis, settings: Settings) -> None:
+    corrections = Corrections(redis, settings.model_copy(update={"car_correction_limit": 3}))
+    for task in (5, 1, 4, 2, 3):
+        corrections.replace(1, task, [made_up(task)])
+    assert corrections.tasks(1) == [3, 4, 5]
+    assert [one.task for one in corrections.newest(1, limit=2)] == [4, 5]
+    assert corrections.task_of(1, 10) is None
+
+
+def test_scores_are_kept_in_two_bytes_per_label(redis: Redis, settings: Settings) -> None:
+    book = ScoreBook(redis, settings)
+    scores = {f"label {number}": number / 100 for number in range(100)}
+    book.note(1, 7, OURS, scores)
+    assert book.scores(1, 7, OURS) == pytest.approx(scores, abs=5e-4)
+    assert redis.hstrlen(store.scores_key(1, OURS), "7") == 200
+    assert redis.ttl(store.scores_key(1, OURS)) > 86_400
+    assert book.scores(1, 8, OURS) == book.scores(1, 7, "car-another-00000000-00000000") == {}
+
+
+@pytest.mark.parametrize(
+    ("version", "ours"),
+    [(OURS, True), ("car-photos-1a2b3c4d-5e6f7a8b", True), ("CLIP-as-RNN", False), ("car-x-1-2", False), (None, False)],
+)
+def test_our_versions_are_known(version: str | None, ours: bool) -> None:
+    assert is_ours(version) is ours

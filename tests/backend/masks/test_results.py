@@ -1,0 +1,135 @@
+"""Masks as regions: brush strokes, polygons and rectangles, one per label or per object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from backend.export.regions import regions
+from backend.labeling.config import Control, Label, LabelingConfig
+from backend.masks.results import parts, prediction, region_id
+from backend.queue.job import Job
+
+LABELS = (Label("cat", "felis", ("cat",)), Label("dog", "dog", ("dog",)))
+NAMES = (("cat", "felis"), ("dog", "dog"))
+
+
+@dataclass(frozen=True)
+class Found:
+    labels: tuple[str, ...]
+    masks: npt.NDArray[np.bool_]
+    scores: npt.NDArray[np.float32]
+
+
+def job(*controls: Control, labels: tuple[Label, ...] = LABELS) -> Job:
+    return Job(1, 7, "/a.png", LabelingConfig(controls, "image", "image", labels, "demo"), "v1")
+
+
+def masks(*boxes: tuple[int, int, int, int]) -> npt.NDArray[np.bool_]:
+    """One mask of 20 x 40 pixels with boxes (top, bottom, left, right)."""
+    mask = np.zeros((20, 40), bool)
+    for top, bottom, left, right in boxes:
+        mask[top:bottom, left:right] = True
+    return mask
+
+
+CATS = masks((2, 6, 4, 8), (10, 18, 20, 36))
+FOUND = Found(("cat",), CATS[None], np.array([0.75], np.float32))
+
+
+def described(one: dict[str, Any]) -> tuple[str, str, str]:
+    return one["from_name"], one["type"], one["value"][one["type"]][0]
+
+
+def test_each_control_is_filled_in_its_own_way() -> None:
+    whole = prediction(
+        job(
+            Control("brush", "mask", NAMES),
+            Control("polygon", "outline", (("cat", "cat"),)),
+            Control("rectangle", "box", NAMES, "components"),
+            Control("rectangle", "dogs", (("dog", "dog"),)),
+        ),
+        FOUND,
+    )
+    assert [described(one) for one in whole["result"]] == [
+        ("mask", "brushlabels", "felis"),
+        ("outline", "polygonlabels", "cat"),
+        ("outline", "polygonlabels", "cat"),
+        ("box", "rectanglelabels", "felis"),
+        ("box", "rectanglelabels", "felis"),
+    ]
+    assert {one["score"] for one in whole["result"]} == {0.75}
+    assert (whole["score"], whole["model_version"]) == (0.75, "v1")
+    assert len({one["id"] for one in whole["result"]}) == 5
+    large, small = whole["result"][3:]
+    assert {name: large["value"][name] for name in ("x", "y", "width", "height", "rotation")} == {
+        "x": 50.0,
+        "y": 50.0,
+        "width": 40.0,
+        "height": 40.0,
+        "rotation": 0,
+    }
+    assert small["value"]["width"] == 10.0
+
+
+@pytest.mark.parametrize(("kind", "same"), [("brush", 1.0), ("rectangle", 1.0), ("polygon", 0.7)])
+def test_what_is_written_is_read_back(kind: str, same: float) -> None:
+    result = prediction(job(Control(kind, "mask", NAMES, "components")), FOUND)["result"]
+    read = regions(result, ["felis"])
+    assert len(read) == 2
+    union = read[0].mask | read[1].mask
+    assert (union & CATS).sum() / (union | CATS).sum() >= same
+
+
+def test_one_region_per_label_unless_parts_are_asked_for() -> None:
+    for instances, count in (("one", 1), ("components", 2)):
+        result = prediction(job(Control("brush", "mask", NAMES, instances)), FOUND)["result"]
+        assert len(result) == count
+    boxes = prediction(job(Control("rectangle", "box", NAMES)), FOUND)["result"]
+    assert [one["value"]["height"] for one in boxes] == [80.0]
+
+
+def test_parts_are_sorted_by_size_and_the_rest_stays_together() -> None:
+    mask = masks(*((0, 1 + number % 3, 4 * number, 4 * number + 2) for number in range(10)))
+    found = parts(mask)
+    assert [one.sum() for one in found] == [6, 6, 6, 4, 4, 4, 2, 6]
+    assert (np.sum(found, axis=0) == mask).all()
+    assert parts(np.eye(3, dtype=bool))[0].sum() == 3  # corners touch
+    assert parts(np.zeros((3, 3), bool)) == []
+
+
+def test_lines_of_pixels_are_no_polygons() -> None:
+    line = Found(("cat",), masks((3, 4, 5, 30))[None], np.array([0.5], np.float32))
+    assert prediction(job(Control("polygon", "outline", NAMES)), line)["result"] == []
+
+
+def test_a_label_of_the_task_is_stored_where_labels_are_dynamic() -> None:
+    asked = job(Control("brush", "mask", (), dynamic=True), Control("brush", "fixed", NAMES), labels=LABELS[1:])
+    asked = replace(asked, config=replace(asked.config, task_labels=LABELS[:1]))
+    assert [described(one) for one in prediction(asked, FOUND)["result"]] == [
+        ("mask", "brushlabels", "felis"),
+        ("fixed", "brushlabels", "felis"),
+    ]
+    assert asked.id_at("") != replace(asked, config=replace(asked.config, task_labels=LABELS[:0])).id_at("")
+
+
+def test_region_ids_are_stable_and_distinct() -> None:
+    own = job(Control("brush", "mask", NAMES))
+    places = [("mask", "cat", 0), ("mask", "cat", 1), ("mask", "dog", 0), ("box", "cat", 0)]
+    ids = [region_id(own, *place) for place in places]
+    assert ids == [region_id(own, *place) for place in places]
+    assert len(set(ids)) == 4
+    assert region_id(replace(own, version="v2"), *places[0]) not in ids
+
+
+def test_nothing_found_is_an_empty_prediction() -> None:
+    nothing = Found((), np.zeros((0, 20, 40), bool), np.zeros(0, np.float32))
+    assert prediction(job(Control("brush", "mask", NAMES)), nothing) == {
+        "result": [],
+        "score": 0.0,
+        "model_version": "v1",
+    }
