@@ -60,7 +60,7 @@ def await_quiet(backend: Backend, project: Project) -> None:
 
 
 def await_worker(backend: Backend) -> None:
-    eventually(lambda: status(backend)["workers"], 90, "a worker")
+    eventually(lambda: [one for one in status(backend)["worker_reports"] if one["doing"] == "idle"], 90, "a worker")
 
 
 def test_an_import_is_prelabelled_without_a_click(backend: Backend, new_project: NewProject, scenes: Scenes) -> None:
@@ -334,8 +334,8 @@ def test_five_questions_while_it_runs_are_one_job(
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ('<View><Image name="image" value="$image"/><RectangleLabels name="box" toName="image"><Label value="cat"/>'
-         "</RectangleLabels></View>", "BrushLabels"),
+        ('<View><Image name="image" value="$image"/><KeyPointLabels name="point" toName="image"><Label value="cat"/>'
+         "</KeyPointLabels></View>", "BrushLabels"),
         ('<View><Text name="text" value="$image"/><Choices name="c" toName="text"><Choice value="a"/></Choices></View>',
          "Image"),
     ],

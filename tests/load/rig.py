@@ -29,8 +29,8 @@ from tests.load.control import Control
 from tests.load.stub_studio import HOST, TOKEN
 
 READY_SECONDS = 60.0
-RESTART_PAUSE = 1.0
-"""Seconds before what was killed starts again: here death is weather, not a fault that calls for longer pauses."""
+HERE = {"FIRST_PAUSE": 1.0, "LONGEST_PAUSE": 1.0, "HOPELESS_AFTER": sys.maxsize}
+"""Of `backend.local.processes`: what was killed starts again after a second. Death is weather here, not a fault."""
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -86,8 +86,8 @@ class Rig:
         return Program(name, command, {**self.env, **(env or {})}, services.ROOT)
 
     def __enter__(self) -> Self:
-        processes.FIRST_PAUSE = processes.LONGEST_PAUSE = RESTART_PAUSE
-        processes.HOPELESS_AFTER = sys.maxsize
+        self._as_usual = {name: getattr(processes, name) for name in HERE}
+        self._supervise(HERE)
         command = (sys.executable, "-m", "tests.load.reaper", str(self.folder))
         self._reaper = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, cwd=services.ROOT)
         ready: dict[str, Callable[[], bool]] = {
@@ -114,8 +114,14 @@ class Rig:
 
     def _stop(self) -> None:
         self.supervisor.stop_all(last="redis")
+        self._supervise(self._as_usual)
         self._log.close()
         self._reaper.communicate()
+
+    @staticmethod
+    def _supervise(rules: Mapping[str, Any]) -> None:
+        for name, value in rules.items():
+            setattr(processes, name, value)
 
     def remove(self) -> None:
         """Delete the data and logs of a run that nobody needs to look into."""
