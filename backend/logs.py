@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -53,7 +54,7 @@ def secrets(env: Mapping[str, str]) -> list[str]:
     return sorted((secret for secret in found if len(secret) >= 4), key=len, reverse=True)
 
 
-class _Form(logging.Formatter):
+class _Form(logging.Formatter, ABC):
     """What both forms share: the time in UTC, and the stars."""
 
     default_time_format = "%Y-%m-%dT%H:%M:%S"
@@ -70,9 +71,9 @@ class _Form(logging.Formatter):
         line = self.line(record)
         return self._hidden.sub(STARS, line) if self._hidden else line
 
+    @abstractmethod
     def line(self, record: logging.LogRecord) -> str:
         """The line, its secrets still in it."""
-        raise NotImplementedError
 
     def traceback(self, record: logging.LogRecord) -> str:
         """The traceback of what was raised, empty when nothing was."""

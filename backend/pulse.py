@@ -27,19 +27,31 @@ def pulse(beat: Callable[[], None], every: float, seconds: float) -> Iterator[No
     return. The heart would beat on and nobody take the job over. So beyond its time the process ends, without tidying
     up; the supervisor starts another, and the sweep gives the job back.
     """
-    over, end = threading.Event(), time.monotonic() + seconds + STUCK_GRACE
+    end = time.monotonic() + seconds + STUCK_GRACE
+
+    def beat_or_end() -> None:
+        if time.monotonic() > end:
+            log.critical("stuck in a job for %.0f s more than it may take; this process ends", STUCK_GRACE)
+            os._exit(STUCK)
+        try:
+            beat()
+        except (RedisError, AttributeError) as error:  # Redis restarts; or RQ ended the execution meanwhile
+            log.warning("no heartbeat: %s", error)
+
+    with repeated(beat_or_end, every, "heartbeat"):
+        yield
+
+
+@contextmanager
+def repeated(action: Callable[[], None], every: float, name: str) -> Iterator[None]:
+    """Call `action`, which must not raise, each `every` seconds in a thread of that name while the block runs."""
+    over = threading.Event()
 
     def run() -> None:
         while not over.wait(every):
-            if time.monotonic() > end:
-                log.critical("stuck in a job for %.0f s more than it may take; this process ends", STUCK_GRACE)
-                os._exit(STUCK)
-            try:
-                beat()
-            except (RedisError, AttributeError) as error:  # Redis restarts; or RQ ended the execution meanwhile
-                log.warning("no heartbeat: %s", error)
+            action()
 
-    thread = threading.Thread(target=run, name="heartbeat", daemon=True)
+    thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     try:
         yield

@@ -21,7 +21,6 @@ from backend.masks import brush
 Mask = NDArray[np.bool_]
 Region = Mapping[str, Any]
 
-OPAQUE = 128
 BOUNDARY_SHARE = 0.0075
 """Edges agree where they are no farther apart than this share of the image's diagonal, but at least a pixel."""
 _OUTLINE_PARTS = 8
@@ -123,7 +122,7 @@ def _union(regions: Sequence[Region], size: tuple[int, int]) -> Mask:
     mask: Mask = np.zeros((height, width), bool)
     for region in regions:
         try:
-            mask |= brush.decode(region["value"]["rle"], height, width) >= OPAQUE
+            mask |= brush.solid(region["value"]["rle"], height, width)
         except (brush.BrushError, KeyError) as error:
             raise ComparisonError(f"a brush region cannot be read: {error}") from None
     return mask

@@ -13,9 +13,6 @@ from backend.masks import brush
 
 Mask = npt.NDArray[np.bool_]
 
-SOLID = 128
-"""A pixel of a brush stroke's soft edge belongs to the region from this alpha up."""
-
 
 class RegionError(ValueError):
     """A result that cannot become masks; the message says which and why."""
@@ -84,7 +81,7 @@ def _region(one: Mapping[str, Any], labels: Sequence[str]) -> Region | None:
 
 
 def _brush(value: Mapping[str, Any], height: int, width: int) -> Mask:
-    return brush.decode(value["rle"], height, width) >= SOLID
+    return brush.solid(value["rle"], height, width)
 
 
 def _polygon(value: Mapping[str, Any], height: int, width: int) -> Mask:

@@ -29,6 +29,9 @@ VALUE_BITS = 8
 LENGTH_BITS = (3, 4, 8, 16)  # as Label Studio writes them; a reader takes them from the header
 HEADER_BITS = 32 + 5 + 4 * len(LENGTH_BITS)
 
+OPAQUE = 128
+"""A pixel of a stroke's soft edge belongs to the region from this alpha up."""
+
 _LONGEST = 1 << LENGTH_BITS[-1]  # values in one run
 _BLOCK = 1 << 16  # runs written at once, and
 _READ_BITS = 1 << 21  # bits read at once: they bound the memory that a mask of pure noise takes
@@ -119,6 +122,11 @@ def decode(rle: Sequence[int], height: int, width: int) -> npt.NDArray[np.uint8]
     for tokens in _read_tokens(data, count, value_bits, length_bits):
         done = _fill(alpha, done, stream, tokens, value_bits)
     return alpha.reshape(height, width)
+
+
+def solid(rle: Sequence[int], height: int, width: int) -> npt.NDArray[np.bool_]:
+    """Unpack brush RLE into a mask, bool [H, W]: what is at least half opaque. Raises BrushError as `decode`."""
+    return decode(rle, height, width) >= OPAQUE
 
 
 # --- writing ---

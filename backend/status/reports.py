@@ -19,6 +19,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from backend import store
+from backend.pulse import repeated
 from backend.store import text
 
 log = logging.getLogger(__name__)
@@ -88,20 +89,11 @@ class Reporter:
     @contextmanager
     def reporting(self) -> Iterator[None]:
         """Report now, every `REPORT_SECONDS`, and for the last time when the block is left."""
-        over = threading.Event()
         self.send()
-
-        def run() -> None:
-            while not over.wait(REPORT_SECONDS):
-                self.send()
-
-        thread = threading.Thread(target=run, name="reporter", daemon=True)
-        thread.start()
         try:
-            yield
+            with repeated(self.send, REPORT_SECONDS, "reporter"):
+                yield
         finally:
-            over.set()
-            thread.join()
             self._leave()
 
     def begin(self, job_id: str) -> None:
