@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,17 +60,31 @@ def region(
     """
     if not np.any(mask):
         raise ValueError(f"the mask of {label!r} is empty: leave the region out")
-    rle = encode(mask)
+    value = {"format": "rle", "rle": encode(mask)}
+    return described("brushlabels", value, mask, label, from_name, to_name, score, region_id)
+
+
+def described(
+    kind: str,
+    value: Mapping[str, Any],
+    mask: npt.NDArray[Any],
+    label: str,
+    from_name: str,
+    to_name: str,
+    score: float | None,
+    region_id: str,
+) -> dict[str, Any]:
+    """A region of any ``kind`` (``polygonlabels``...) with its ``value``, in an image as large as ``mask`` [H, W]."""
     height, width = mask.shape
     result: dict[str, Any] = {
         "id": region_id,
         "from_name": from_name,
         "to_name": to_name,
-        "type": "brushlabels",
+        "type": kind,
         "original_width": width,
         "original_height": height,
         "image_rotation": 0,
-        "value": {"format": "rle", "rle": rle, "brushlabels": [label]},
+        "value": {**value, kind: [label]},
     }
     if score is not None:
         result["score"] = float(score)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any, Protocol
 
@@ -64,25 +64,11 @@ def _regions(job: Job, control: Control, found: Found) -> Iterator[dict[str, Any
         if control.kind == "brush":
             yield from (brush.region(piece, *common, next(ids)) for piece in pieces)
         elif control.kind == "rectangle":
-            yield from (_region("rectanglelabels", rectangle(piece), mask, *common, next(ids)) for piece in pieces)
+            yield from (
+                brush.described("rectanglelabels", rectangle(piece), mask, *common, next(ids)) for piece in pieces
+            )
         else:
-            yield from (_region("polygonlabels", value, mask, *common, next(ids)) for value in polygons(mask))
-
-
-def _region(
-    kind: str, value: Mapping[str, Any], mask: Mask, label: str, from_name: str, to_name: str, score: float, id_: str
-) -> dict[str, Any]:
-    return {
-        "id": id_,
-        "from_name": from_name,
-        "to_name": to_name,
-        "type": kind,
-        "original_width": mask.shape[1],
-        "original_height": mask.shape[0],
-        "image_rotation": 0,
-        "value": {**value, kind: [label]},
-        "score": score,
-    }
+            yield from (brush.described("polygonlabels", value, mask, *common, next(ids)) for value in polygons(mask))
 
 
 def parts(mask: Mask) -> list[Mask]:
