@@ -44,6 +44,7 @@ soak: ## half an hour of constant load on a Label Studio that fails now and then
 
 lock: ## compile the requirements*.txt from the *.in
 	$(COMPILE) --override overrides.txt requirements.in -o requirements.txt
+	$(COMPILE) --override overrides.txt -c requirements.txt requirements-web.in -o requirements-web.txt
 	$(COMPILE) --override overrides.txt requirements.in requirements-dev.in -o requirements-dev.txt
 	$(COMPILE) requirements-label-studio.in -o requirements-label-studio.txt
 

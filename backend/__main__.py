@@ -26,6 +26,10 @@ COMMANDS = {
 }
 
 
+WORKERS_ONLY = ("torch", "torchvision", "open_clip")
+"""What only workers have (requirements.txt); the web process, the courier and most commands do without."""
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; only its own module (and what that needs) is imported."""
     argv = sys.argv[1:] if argv is None else argv
@@ -41,6 +45,15 @@ def main(argv: list[str] | None = None) -> int:
         code: int = importlib.import_module(f"backend.commands.{args.command}").run(args)
     except SettingsError as error:
         print(error, file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name not in WORKERS_ONLY:
+            raise
+        print(
+            f"{' '.join(argv)} needs {error.name}, which is not installed here: requirements-web.txt has what the web "
+            "process and the courier need. Install requirements.txt, or use the image of the worker.",
+            file=sys.stderr,
+        )
         return 2
     return code
 

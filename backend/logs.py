@@ -13,9 +13,11 @@ import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from urllib.parse import unquote, urlsplit
+
+from backend.settings import SettingsError, secret_files
 
 LEVEL = logging.INFO
 SECRETS = ("LABEL_STUDIO_API_KEY", "BASIC_AUTH_PASS", "REDIS_PASSWORD")
@@ -47,7 +49,12 @@ def configure(process: str, env: Mapping[str, str] = os.environ) -> None:
 
 
 def secrets(env: Mapping[str, str]) -> list[str]:
-    """The secrets in this environment, long ones first; what is shorter than four letters would star half the log."""
+    """The secrets in this environment and in the files that it names, long ones first.
+
+    What is shorter than four letters would star half the log.
+    """
+    with suppress(SettingsError):  # said by whoever reads the settings
+        env = {**env, **secret_files(env)}
     password = urlsplit(env.get("REDIS_URL", "")).password or ""
     found = {*(env.get(name, "").strip() for name in SECRETS), password, unquote(password)}
     found |= {json.dumps(secret, ensure_ascii=False)[1:-1] for secret in found}  # as they look inside JSON

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model.presets import PRESETS
+
+SECRETS = ("LABEL_STUDIO_API_KEY", "BASIC_AUTH_PASS", "REDIS_PASSWORD", "REDIS_URL")
+"""Variables whose values are secrets, or hold one; each may also be given as the path of a file, in NAME_FILE."""
 
 
 class SettingsError(Exception):
@@ -26,7 +32,9 @@ class Settings(BaseSettings):
 
     label_studio_url: str = "http://localhost:8080"
     label_studio_api_key: SecretStr = SecretStr("")
-    redis_url: str = "redis://localhost:6379/0"
+    redis_password: SecretStr = SecretStr("")
+    """For a `redis_url` that has no password of its own."""
+    redis_url: str = Field("redis://localhost:6379/0", validate_default=True)
     basic_auth_user: str = ""
     basic_auth_pass: SecretStr = SecretStr("")
 
@@ -93,6 +101,16 @@ class Settings(BaseSettings):
             raise ValueError(f"there is no preset {value!r}; there are: {', '.join(PRESETS)}")
         return value
 
+    @field_validator("redis_url")
+    @classmethod
+    def _with_password(cls, value: str, info: ValidationInfo) -> str:
+        password = info.data["redis_password"].get_secret_value() if "redis_password" in info.data else ""
+        parts = urlsplit(value)
+        if not password or parts.password or not parts.hostname:
+            return value
+        place = f"{parts.username or ''}:{quote(password, safe='')}@{parts.netloc.rpartition('@')[2]}"
+        return parts._replace(netloc=place).geturl()
+
     @field_validator("label_studio_url", "car_studio_link")
     @classmethod
     def _http_url(cls, value: str, info: ValidationInfo) -> str:
@@ -111,14 +129,38 @@ class Settings(BaseSettings):
         return self.basic_auth_user, self.basic_auth_pass.get_secret_value()
 
 
+def secret_files(env: Mapping[str, str]) -> dict[str, str]:
+    """Secret -> the content of the file that NAME_FILE names, without the line break at its end.
+
+    Raises:
+        SettingsError: the file cannot be read, or the secret is given in both ways.
+    """
+    found = {}
+    for name in SECRETS:
+        path = env.get(f"{name}_FILE", "")
+        if path and env.get(name):
+            raise _wrong(f"{name}_FILE: {name} is set, too. Unset one of them.")
+        if path:
+            try:
+                found[name] = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise _wrong(f"{name}_FILE: cannot be read by this process's user: {error}") from None
+    return found
+
+
 def load_settings() -> Settings:
-    """Read the environment.
+    """Read the environment, and the files that it names for secrets.
 
     Raises:
         SettingsError: names each variable with a bad value and why.
     """
+    files = {name.lower(): secret for name, secret in secret_files(os.environ).items()}
     try:
-        return Settings()
+        return Settings(**files)  # type: ignore[arg-type]
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors(include_input=False)]
-        raise SettingsError("Cannot start with these settings:\n  " + "\n  ".join(lines)) from None
+        raise _wrong(*lines) from None
+
+
+def _wrong(*lines: str) -> SettingsError:
+    return SettingsError("\n  ".join(["Cannot start with these settings:", *lines]))

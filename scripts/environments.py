@@ -4,7 +4,8 @@
 
 `product` is .venv with what the product needs, `tools` is the same with what tests need on top, `label-studio` is
 .venv-label-studio, and `browser` is the Chromium of the browser tests. What is up to date is left alone: an
-environment remembers the checksum of the lock that it was made from.
+environment remembers the checksum of the lock that it was made from. `product` only ever adds to an environment;
+`tools` and `label-studio` also remove what their lock does not have.
 """
 
 import hashlib
@@ -67,9 +68,13 @@ def make_environment(name):
     say(f"Setting up {folder.name} for {about}.")
     stamp.unlink(missing_ok=True)
     python = str(folder / "bin" / "python")
-    if not works([python, "-c", f"import sys; raise SystemExit(sys.version_info[:2] != {sys.version_info[:2]})"]):
+    is_there = works([python, "-c", f"import sys; raise SystemExit(sys.version_info[:2] != {sys.version_info[:2]})"])
+    if not is_there:
         run([*uv, "venv", "--quiet", "--clear", "--no-python-downloads", "--python", sys.executable, str(folder)])
-    run([*uv, "pip", "sync", "--python", python, str(lock)])
+    # Where the product comes to what is there already, it takes nothing away: neither tests' tools nor anybody's own.
+    adds = name == "product" and is_there
+    verb = ["install", "--no-deps", "--require-hashes", "--requirements"] if adds else ["sync"]
+    run([*uv, "pip", *verb, str(lock), "--python", python])
     # The tools contain the product, so that a run after the tests needn't take them away.
     contained = [ROOT / "requirements.txt"] if name == "tools" else []
     stamp.write_text("".join(f"{checksum(path)}\n" for path in [lock, *contained]))

@@ -11,8 +11,8 @@ from redis.exceptions import RedisError
 
 from backend import store
 from backend.queue.jobs import Jobs
-from backend.settings import load_settings
-from backend.status import overview
+from backend.settings import Settings, load_settings
+from backend.status import alive, overview
 from backend.status.overview import Overview
 from backend.status.reports import WorkerReport
 
@@ -21,11 +21,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--failures", type=int, default=20, metavar="N", help="list the newest N failed tasks")
+    parser.add_argument(
+        "--check",
+        choices=["web", "worker", "courier"],
+        help="only tell whether this process lives (of workers: one of this host); exit code 1 when not",
+    )
+    parser.add_argument(
+        "--url", default=alive.WEB_URL, metavar="URL", help="with --check web: where it is (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the status; 1 when Redis does not answer."""
+    """Print the status; 1 when Redis does not answer, or what is checked does not live."""
     settings = load_settings()
+    if args.check:
+        return _check(args, settings)
     try:
         status = overview.read(Jobs(store.connect(settings.redis_url, patient=False), settings), args.failures)
     except RedisError as error:
@@ -33,6 +43,13 @@ def run(args: argparse.Namespace) -> int:
         return 1
     print(json.dumps(asdict(status), indent=1) if args.json else as_text(status))
     return 0
+
+
+def _check(args: argparse.Namespace, settings: Settings) -> int:
+    checks = {"web": lambda: alive.web(settings, args.url), "worker": lambda: alive.worker(settings)}
+    lives, words = checks.get(args.check, lambda: alive.courier(settings))()
+    print(f"{args.check}: {words}")
+    return 0 if lives else 1
 
 
 def as_text(status: Overview) -> str:

@@ -4,6 +4,7 @@
 |---|---|
 | `state.json` | addresses and process ids of the run that is going on; gone when it has stopped |
 | `memory.json` | login, token, demo project and address of the last run |
+| `env` | the same for a shell: `. .run/env` lets `python -m backend` speak to that run |
 | `lock` | held while a run is going on, with its process id |
 | `logs/`, `redis/`, `label-studio/` | what the processes write |
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -59,11 +61,19 @@ class Memory:
 
 def write_private(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON that only its owner may read (it holds a token); readers never see half of it."""
+    _write_private(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_env(path: Path, value: Mapping[str, str]) -> None:
+    """Write variables for a shell to read, likewise."""
+    _write_private(path, "".join(f"export {name}={shlex.quote(text)}\n" for name, text in value.items()))
+
+
+def _write_private(path: Path, content: str) -> None:
     draft = path.with_name(path.name + ".new")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump(value, file, indent=2)
-        file.write("\n")
+        file.write(content)
     draft.replace(path)
 
 

@@ -20,9 +20,11 @@ def environment(redis_url: str, studio_url: str = "", api_key: str = "") -> dict
     """Return the environment of the backend's processes: this one's, with the addresses of this run."""
     env = {**os.environ, "REDIS_URL": redis_url, "PYTHONUNBUFFERED": "1"}
     env.setdefault("CAR_PRESET", "demo")
+    elsewhere = ["REDIS_PASSWORD", "REDIS_PASSWORD_FILE", "REDIS_URL_FILE"]
     if studio_url:
         env |= {"LABEL_STUDIO_URL": studio_url, "LABEL_STUDIO_API_KEY": api_key}
-    return env
+        elsewhere.append("LABEL_STUDIO_API_KEY_FILE")
+    return {name: value for name, value in env.items() if name not in elsewhere}
 
 
 def programs(env: Mapping[str, str], port: int, workers: int) -> list[Program]:

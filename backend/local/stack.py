@@ -16,7 +16,8 @@ from backend.local.console import BOLD, GREEN, Console
 from backend.local.marks import stop_marked
 from backend.local.ports import free_port
 from backend.local.processes import Supervisor
-from backend.local.run_folder import Memory, locked, write_private
+from backend.local.run_folder import Memory, locked, write_env, write_private
+from backend.settings import load_settings
 from backend.studio.client import Studio, StudioUnavailable
 
 SCENES = services.ROOT / "model" / "demo" / "scenes" / "studio"
@@ -71,7 +72,7 @@ class Stack:
             finally:
                 self._is_stopping = True
                 self.supervisor.stop_all(last="redis")
-                (self.folder / "state.json").unlink(missing_ok=True)
+                self._forget_state()
             self.console.say(f"All is stopped. What was done is kept in {self.folder}.")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -83,7 +84,7 @@ class Stack:
 
     def _clear_leftovers(self) -> None:
         """Stop what a run that was killed has left behind: it would hold the ports and write into our files."""
-        (self.folder / "state.json").unlink(missing_ok=True)
+        self._forget_state()
         if stopped := stop_marked(self.folder, grace=10):
             self.console.warn(f"Stopped {stopped} processes that an earlier run had left behind.")
 
@@ -107,6 +108,7 @@ class Stack:
             "backend": {"url": backend_url, "auth": _shown_auth()},
             "redis": {"url": redis_url},
         }
+        self._write_env(redis_url, studio_url, memory)
         if studio_url:
             self._prepare_project(memory, studio_url, backend_url, began)
         else:
@@ -204,6 +206,7 @@ class Stack:
         say("  Look at   any task: the masks are there. Select a region, correct it with the brush (B) or the")
         say("            eraser (E), press Submit.")
         say(f"  Status    {self.state['backend']['url']}")
+        say(f"  Commands  . {self._shown('env')} && .venv/bin/python -m backend status")
         say(f"  Logs      {self.supervisor.logs}")
         say("  Stop      Ctrl-C. The next start takes seconds and finds everything as you left it.")
 
@@ -211,7 +214,7 @@ class Stack:
         say, paint = self.console.say, self.console.paint
         say()
         say(paint(f"Ready: the backend answers at {backend_url}.", GREEN))
-        if not os.environ.get("LABEL_STUDIO_API_KEY"):
+        if not load_settings().label_studio_api_key.get_secret_value():
             self.console.warn(
                 "Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY, so that it can read images from your Label Studio and "
                 "store predictions there."
@@ -227,11 +230,25 @@ class Stack:
             write_private(self.folder / "state.json", state)
             self._written = state
 
+    def _forget_state(self) -> None:
+        for name in ("state.json", "env"):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _shown(self, name: str) -> str:
+        """A file of the run's folder, as short as it can be written from where we were started."""
+        path = self.folder / name
+        return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+    def _write_env(self, redis_url: str, studio_url: str, memory: Memory) -> None:
+        """For a shell: what `python -m backend` needs to speak to this run."""
+        env = services.environment(redis_url, studio_url, memory.account.token)
+        names = ("REDIS_URL", "LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY", "CAR_PRESET")
+        write_env(self.folder / "env", {name: env[name] for name in names if env.get(name)})
+
 
 def _auth() -> tuple[str, str] | None:
-    """Return the user and password that the backend asks for (BASIC_AUTH_USER, BASIC_AUTH_PASS), if it does."""
-    user, password = os.environ.get("BASIC_AUTH_USER", ""), os.environ.get("BASIC_AUTH_PASS", "")
-    return (user, password) if user and password else None
+    """Return the user and password that the backend asks for, if it does."""
+    return load_settings().auth
 
 
 def _shown_auth() -> dict[str, str] | None:

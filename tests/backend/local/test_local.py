@@ -21,7 +21,7 @@ from backend.local.console import Console
 from backend.local.demo_project import labeling_config, load_scenes, palette
 from backend.local.ports import NoFreePort, any_free_port, free_port, is_free
 from backend.local.processes import LocalError
-from backend.local.run_folder import Memory, locked, write_private
+from backend.local.run_folder import Memory, locked, write_env, write_private
 from backend.local.services import ROOT, gpus, programs
 from backend.local.stack import SCENES
 
@@ -221,3 +221,13 @@ def test_the_gpus_there_are(tmp_path: Path, env: dict[str, str], driver: list[st
 def test_each_gpu_gets_a_worker_and_more_share_them(cards: str, workers: int, dealt: list[str]) -> None:
     started = programs({"CUDA_VISIBLE_DEVICES": cards}, 9090, workers)
     assert [one.env["CUDA_VISIBLE_DEVICES"] for one in started if one.name.startswith("worker")] == dealt
+
+
+def test_a_shell_reads_what_a_run_leaves_for_it(tmp_path: Path) -> None:
+    hostile = 'it\'s $HOME; `id` "x"\n$(id)'
+    write_env(tmp_path / "env", {"REDIS_URL": "redis://127.0.0.1:6390/0", "LABEL_STUDIO_API_KEY": hostile})
+    assert stat.S_IMODE((tmp_path / "env").stat().st_mode) == 0o600
+    code = "import os; print(ascii([os.environ['REDIS_URL'], os.environ['LABEL_STUDIO_API_KEY']]))"
+    script = f'. "{tmp_path}/env"; "{sys.executable}" -c "{code}"'
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ascii(["redis://127.0.0.1:6390/0", hostile])
