@@ -1,6 +1,8 @@
 # The commands of the project. Each sets up what it needs, and does nothing twice.
 
 PYTHON_VENV := .venv/bin/python
+# Two processes, so that the others run while the tests of the real Label Studio wait.
+PYTEST := $(PYTHON_VENV) -m pytest --numprocesses $(or $(JOBS),2) --no-loadscope-reorder
 UV = $(shell command -v uv || echo .uv/bin/uv)
 COMPILE = $(UV) pip compile --quiet --generate-hashes --python-version 3.11
 
@@ -20,12 +22,12 @@ setup: ## make the virtual environments only
 test: ## set everything up, lint, and run all tests (what CI does)
 	@scripts/setup tools label-studio browser
 	@$(MAKE) --no-print-directory lint
-	@$(PYTHON_VENV) -m pytest
+	@$(PYTEST) --durations 15
 
 check: ## lint and run the fast tests, in under two minutes
 	@scripts/setup tools
 	@$(MAKE) --no-print-directory lint
-	@$(PYTHON_VENV) -m pytest -q -m "not slow and not e2e"
+	@$(PYTEST) -q -m "not slow and not e2e"
 
 lint: ## ruff, mypy, and the walls between the packages
 	@scripts/setup tools

@@ -7,10 +7,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 from redis import Redis
+from xdist.scheduler import LoadScopeScheduling
 
 from backend.local import redis_server
 from backend.local.ports import any_free_port
@@ -22,6 +24,18 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # An example that takes 200 ms says that the machine is busy, not that something is wrong.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
+
+
+class Modules(LoadScopeScheduling):
+    """With `--numprocesses`: a module's tests stay in one process, and so do all of tests/e2e, which share a Label Studio."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/e2e" if nodeid.startswith("tests/e2e/") else nodeid.split("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Modules:
+    return Modules(config, log)
 
 
 class RedisProcess:

@@ -303,22 +303,24 @@ def test_a_region_that_nobody_would_see_is_refused(mask: np.ndarray, message: st
 # --- figures ---
 
 
-def best_of(runs: int, work: Callable[[], object]) -> float:
-    """Milliseconds of the fastest run: others share the machine."""
+def seconds(work: Callable[[], object]) -> float:
+    """The processor's seconds of the fastest of seven runs: others share the machine."""
     times = []
-    for _ in range(runs):
-        begin = time.perf_counter()
+    for _ in range(7):
+        begin = time.process_time()
         work()
-        times.append(time.perf_counter() - begin)
-    return min(times) * 1000
+        times.append(time.process_time() - begin)
+    return min(times)
 
 
-def test_twelve_megapixels_are_packed_within_20_and_read_within_100_milliseconds() -> None:
+def test_twelve_megapixels_take_a_few_times_as_long_as_finding_their_runs() -> None:
+    """Measured: runs in 1.8 ms, encoded in 10, decoded in 10."""
     mask = blobs(3000, 4000)
     rle = brush.encode(mask)
+    runs = seconds(lambda: np.flatnonzero(np.diff(mask.ravel())))
 
-    assert best_of(7, lambda: brush.encode(mask)) < 20
-    assert best_of(7, lambda: brush.decode(rle, 3000, 4000)) < 100
+    assert seconds(lambda: brush.encode(mask)) < 20 * runs
+    assert seconds(lambda: brush.decode(rle, 3000, 4000)) < 40 * runs
 
 
 def test_the_worst_mask_takes_little_memory_beside_its_result() -> None:
