@@ -27,7 +27,7 @@ hypothesis.settings.load_profile("patient")
 
 
 class Modules(LoadScopeScheduling):
-    """With `--numprocesses`: a module's tests stay in one process, and so do all of tests/e2e, which share a Label Studio."""
+    """With `--numprocesses`: a module stays in one process, and so do all of tests/e2e, which share a Label Studio."""
 
     def _split_scope(self, nodeid: str) -> str:
         return "tests/e2e" if nodeid.startswith("tests/e2e/") else nodeid.split("::")[0]
