@@ -19,6 +19,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from backend import store
+from backend.bulk.refresh import remove
 from backend.corrections.corrector import Corrector
 from backend.delivery import Delivery, backoff
 from backend.predict import Predictor
@@ -147,7 +148,7 @@ class Courier:
         for surplus in sorted(stored, key=lambda one: int(one["id"]))[1:]:
             self.studio.delete_prediction(surplus["id"])
             log.warning("task %s had the same prediction twice; one is deleted", job.task)
-        if stored:
+        if stored and not ("replaces" in self.jobs.ticket(job_id) and remove(self.studio, job.task, stored[:1])):
             self.delivery.delivered(job_id)
             return None
         return {"task": job.task, **prediction}

@@ -152,7 +152,7 @@ class Delivery:
         is_news = not self.redis.hdel(key, "again")
         with self.redis.pipeline() as pipe:
             pipe.zrem(store.OUTBOX, job_id)
-            pipe.hdel(key, "answered", "pushing", "pushes", "undelivered", "hold")
+            pipe.hdel(key, "answered", "pushing", "pushes", "undelivered", "hold", "replaces")
             for field, value in fields.items():
                 pipe.hset(key, field, value)
             pipe.expire(key, self.jobs.keep_seconds)

@@ -18,7 +18,7 @@ from rq.worker_registration import get_keys
 
 from backend import store
 from backend.delivery import Delivery
-from backend.labeling.parsing import ConfigError, LabelingConfig, for_task, image_url, parse_config
+from backend.labeling.parsing import ConfigError, LabelingConfig, for_task, parse_config, pictures
 from backend.queue.job import Job, State, project_of
 from backend.queue.jobs import Jobs
 from backend.queue.queues import is_paused
@@ -144,7 +144,7 @@ def job_of(task: Mapping[str, Any], project: int, config: LabelingConfig, versio
     """The job for a task as Label Studio sends it, or None when it has no image or no labels (logged)."""
     try:
         data = task.get("data")
-        return Job(project, int(task["id"]), image_url(config, data), for_task(config, data), version)
+        return Job(project, int(task["id"]), pictures(config, data), for_task(config, data), version)
     except (ConfigError, KeyError, TypeError, ValueError, OverflowError) as error:
         log.error("task %s of project %s is left out: %s", task.get("id"), project, error)
         return None

@@ -77,6 +77,8 @@ class Settings(BaseSettings):
     car_verify_seconds: float = Field(30.0, gt=0)
     """How long after an answer the courier looks whether Label Studio really stored it."""
 
+    car_task_images: int = Field(20, ge=1)
+    """Images that one task may have; one with more fails with a clear reason."""
     car_max_bytes: int = Field(128 * 2**20, ge=1)
     car_max_pixels: int = Field(120_000_000, ge=1)
     car_image_timeout: float = Field(30.0, gt=0)

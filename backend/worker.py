@@ -18,21 +18,29 @@ from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker, get_current_job
 from rq.job import Job as RQJob
 from rq.serializers import JSONSerializer
-from rq.timeouts import BaseTimeoutException
 
 from backend import logs, store
 from backend.corrections.records import ScoreBook
-from backend.images.fetcher import ImageError, ImageUnavailable, fetcher_of
-from backend.labeling.parsing import LabelingConfig, empty_config
-from backend.masks.results import prediction
+from backend.failing import (
+    PASSING,
+    PERMANENT,
+    UNREACHABLE,
+    Stopped,
+    VersionMismatch,
+    is_device_error,
+    kind_of,
+)
+from backend.images.fetcher import ImageError, fetcher_of
+from backend.labeling.parsing import Picture, empty_config
+from backend.masks.task import Outcome, TaskMasks
 from backend.pulse import pulse
-from backend.queue.failures import Failure
 from backend.queue.jobs import Job, Jobs, SegmentJob, State
 from backend.queue.queues import TakingQueue
 from backend.settings import Settings, load_settings
 from backend.status import measures
 from backend.status.reports import Device, Reporter
 from backend.studio.client import Studio, StudioError, StudioUnavailable
+from model.presets import Preset, preset
 from model.segmenter import Segmentation, Segmenter
 from model.vocabulary import vocabulary
 
@@ -43,20 +51,6 @@ DEAD_AFTER_SECONDS = 60
 """A worker silent for this long is dead: its job goes to another."""
 DEVICE_ERRORS = 3
 """After so many errors of the GPU in a row the worker ends: a broken CUDA context only heals in a new process."""
-
-
-class VersionMismatch(Exception):
-    """This worker would not produce what the job's model version promises (another release, other weights)."""
-
-
-class Stopped(SystemExit):
-    """The second SIGTERM reached a worker that was at an image. RQ takes any exception for the job's own failure."""
-
-
-UNREACHABLE = (ImageUnavailable, StudioUnavailable)
-PASSING = (*UNREACHABLE, VersionMismatch, Stopped)
-"""What may be over when the job is tried again; two releases may run side by side while one replaces the other."""
-PERMANENT = (ImageError, ValueError)
 
 
 class Engine:
@@ -76,14 +70,13 @@ class Engine:
         self.device_errors = 0
         self._segmenters: dict[str, Segmenter] = {}
 
-    def segmenter(self, config: LabelingConfig) -> Segmenter:
-        """The segmenter of a config's preset; the weights are loaded at its first use."""
-        preset = config.model_preset()
-        if preset.checksum not in self._segmenters:
-            self._segmenters[preset.checksum] = Segmenter(
-                preset, self.settings.car_device or None, self.settings.car_weights or None
+    def segmenter(self, wanted: Preset) -> Segmenter:
+        """The segmenter of a preset; the weights are loaded at its first use."""
+        if wanted.checksum not in self._segmenters:
+            self._segmenters[wanted.checksum] = Segmenter(
+                wanted, self.settings.car_device or None, self.settings.car_weights or None
             )
-        return self._segmenters[preset.checksum]
+        return self._segmenters[wanted.checksum]
 
     def studio_is_away(self) -> bool:
         """Whether Label Studio answers nothing just now; it is asked for some seconds."""
@@ -93,27 +86,55 @@ class Engine:
             return isinstance(error, StudioUnavailable)
         return False
 
-    def predict(self, job: Job) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """Fetch and segment: (the prediction as Label Studio stores it, the labels found)."""
+    def predict(self, job: Job) -> Outcome:
+        """Fetch and segment the images of a task, one after the other.
+
+        Where one of several cannot be read, the others are kept, unless the job will be tried again: then the error is
+        raised, and so it is when none could be read.
+        """
         own_version = job.config.version(self.settings.car_weights)
         if own_version != job.version:
             raise VersionMismatch(
                 f"this worker would write {own_version}, the job wants {job.version}; "
                 "start workers and backend from the same release, with the same CAR_WEIGHTS"
             )
+        if len(job.pictures) > self.settings.car_task_images:
+            raise ImageError(
+                f"the task has {len(job.pictures)} images, more than CAR_TASK_IMAGES ({self.settings.car_task_images}) "
+                "allows; split it, or raise the limit"
+            )
         self.seconds = {}
+        masks = TaskMasks(job)
+        for picture in job.pictures:
+            try:
+                found = self._segment(job, picture)
+            except (*UNREACHABLE, *PERMANENT) as error:
+                current = get_current_job()
+                if isinstance(error, PASSING) and current and (current.should_retry or self.is_free(error)):
+                    raise
+                masks.fail(picture, error, kind_of(error))
+                continue
+            with measures.timed(self.seconds, "encode"):
+                masks.add(picture, found)
+            del found
+        outcome = masks.outcome()
+        self.scores.note(job.project, job.task, job.version, outcome.scores)
+        return outcome
+
+    def is_free(self, error: BaseException) -> bool:
+        """Whether this error costs none of the job's tries: a night without Label Studio must not use them up."""
+        return isinstance(error, Stopped) or (isinstance(error, UNREACHABLE) and self.studio_is_away())
+
+    def _segment(self, job: Job, picture: Picture) -> Segmentation:
+        asked = job.config.image(picture.tag)
         with measures.timed(self.seconds, "fetch"):
-            image = self.fetcher.fetch(job.image, job.task)
-        segmentation = self.segmenter(job.config).segment(image, job.config.queries(), job.config.thresholds())
-        self.seconds |= {stage: spent for stage, spent in segmentation.seconds.items() if stage != "total"}
-        self.scores.note(job.project, job.task, job.version, raw_scores(job, segmentation))
-        with measures.timed(self.seconds, "encode"):
-            return prediction(job, segmentation), segmentation.labels
-
-
-def raw_scores(job: Job, segmentation: Segmentation) -> dict[str, float]:
-    """Every label's score by the name that Label Studio stores, in the config's order; dropped labels have one too."""
-    return {label.name: segmentation.raw_scores.get(label.value, 0.0) for label in job.config.all_labels}
+            image = self.fetcher.fetch(picture.address, job.task)
+        segmenter = self.segmenter(job.config.model_preset(asked))
+        segmentation = segmenter.segment(image, asked.queries(), asked.thresholds())
+        for stage, spent in segmentation.seconds.items():
+            if stage != "total":
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
+        return segmentation
 
 
 @cache
@@ -148,39 +169,22 @@ def segment(payload: dict[str, Any]) -> str:
 def _segment(own: Engine, job: Job, job_id: str) -> str:
     begun = time.perf_counter()
     try:
-        result, found = own.predict(job)
+        outcome = own.predict(job)
     except (Exception, Stopped) as error:
         own.device_errors = own.device_errors + 1 if is_device_error(error) else 0
         _record_failure(own, job_id, error)
         raise
     own.device_errors = 0
     with measures.timed(own.seconds, "keep"):
-        own.jobs.finish(job_id, result, found)
+        own.jobs.finish(job_id, outcome.prediction, outcome.found, outcome.missing, outcome.kind)
     seconds = time.perf_counter() - begun
     with suppress(RedisError):  # the result is kept; what it took is no reason to do it again
         measures.record(own.redis, seconds, own.seconds)
-    summary = f"{', '.join(found) or 'nothing'} found in {seconds:.2f} s"
+    summary = f"{', '.join(outcome.found) or 'nothing'} found in {seconds:.2f} s"
     log.info(summary)
+    if outcome.missing:
+        log.error("job %s is done in part: %s", job_id, outcome.missing)
     return summary
-
-
-def kind_of(error: BaseException) -> Failure:
-    """What kind of failure this error is."""
-    kinds: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Failure], ...] = (
-        (VersionMismatch, Failure.RELEASE),
-        (UNREACHABLE, Failure.NETWORK),
-        (StudioError, Failure.STUDIO),
-        (BaseTimeoutException, Failure.TIMEOUT),
-        (PERMANENT, Failure.IMAGE),
-    )
-    if is_device_error(error):
-        return Failure.DEVICE
-    return next((kind for errors, kind in kinds if isinstance(error, errors)), Failure.OTHER)
-
-
-def is_device_error(error: BaseException) -> bool:
-    """Whether the GPU failed, rather than the image: out of memory, or any error of CUDA."""
-    return type(error).__name__ in ("OutOfMemoryError", "AcceleratorError") or "CUDA error" in str(error)
 
 
 def free_device_memory() -> None:
@@ -197,9 +201,7 @@ def _record_failure(own: Engine, job_id: str, error: BaseException) -> None:
     if not isinstance(error, (*PASSING, *PERMANENT)):
         reason = f"{type(error).__name__}: {reason}"
     current = get_current_job()
-    is_free = isinstance(error, Stopped) or (isinstance(error, UNREACHABLE) and own.studio_is_away())
-    if current is not None and is_free:
-        # However long: a night without Label Studio must not use up every job's tries.
+    if current is not None and own.is_free(error):
         current.retries_left = (current.retries_left or 0) + 1
     elif current is not None and isinstance(error, PERMANENT) and not isinstance(error, PASSING):
         current.retries_left = 0
@@ -289,7 +291,7 @@ def work(settings: Settings, burst: bool = False) -> None:
 
 def _load(own: Engine, settings: Settings) -> Segmenter:
     begun = time.perf_counter()
-    segmenter = own.segmenter(empty_config(settings.car_preset))
+    segmenter = own.segmenter(preset(settings.car_preset))
     # The first image would pay for what is made once: the rivals' texts, the GPU's context and kernels.
     segmenter.segment(np.zeros((64, 64, 3), np.uint8), vocabulary(["anything"]))
     seconds = time.perf_counter() - begun

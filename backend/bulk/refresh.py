@@ -6,7 +6,8 @@ people changed is told by comparing both).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from backend.corrections.records import is_ours
 from backend.studio.client import Studio, TaskFilter
@@ -27,5 +28,10 @@ def _replace(studio: Studio, task: int, version: str) -> int:
     if all(one.get("model_version") != version for one in stored):
         return 0
     old = [one for one in stored if is_ours(one.get("model_version")) and one["model_version"] != version]
-    begun_with = {annotation.get("parent_prediction") for annotation in studio.annotations(task)} if old else set()
-    return sum(studio.delete_prediction(one["id"]) for one in old if one["id"] not in begun_with)
+    return remove(studio, task, old)
+
+
+def remove(studio: Studio, task: int, predictions: Sequence[Mapping[str, Any]]) -> int:
+    """Delete predictions of a task, but for those that an annotation began with; how many were deleted."""
+    begun_with = {one.get("parent_prediction") for one in studio.annotations(task)} if predictions else set()
+    return sum(studio.delete_prediction(one["id"]) for one in predictions if one["id"] not in begun_with)

@@ -201,9 +201,9 @@ class Bulk:
                 waiting[where] += 1
                 continue
             self._open.remove(job_id)
-            if where == State.DONE:
+            if where == State.DONE and error is None:
                 self.progress.done += 1
-            elif where == State.FAILED:
+            elif where in (State.DONE, State.FAILED):  # done with an error: some of its images are missing
                 self.progress.failed[text(error or b"for an unknown reason")] += 1
             else:
                 self.progress.cancelled += 1

@@ -60,7 +60,8 @@ def choose(studio: Studio, plan: Plan, count: int) -> list[Job]:
     jobs = [job_of(task, plan.project, plan.config, plan.version) for task in tasks]
     chosen = [replace(job, trial=True) for job in jobs if job is not None]
     if not chosen:
-        raise BulkError(f"No task of project {plan.project} has an image in its field {plan.config.image_field!r}.")
+        fields = " or ".join(repr(image.field) for image in plan.config.images)
+        raise BulkError(f"No task of project {plan.project} has an image in its field {fields}.")
     return chosen
 
 

@@ -14,8 +14,9 @@ from PIL import Image
 
 from backend.bulk.sample import Estimate, Trial, estimate_text
 from backend.bulk.tally import Tally
-from backend.export.regions import regions
+from backend.export.regions import regions, regions_at
 from backend.images.fetcher import ImageError, ImageUnavailable
+from backend.labeling.config import Picture
 from backend.labeling.parsing import LabelingConfig
 from backend.pages import TEMPLATES
 from backend.queue.jobs import found_scores
@@ -25,8 +26,8 @@ SIDE = 640
 """Pixels of the longer side of an image on the page."""
 OPACITY = 0.55
 
-Picture = npt.NDArray[np.uint8]
-Fetch = Callable[[str, int], Picture]
+Pixels = npt.NDArray[np.uint8]
+Fetch = Callable[[str, int], Pixels]
 """(address, task) -> RGB [H, W, 3], turned as people see it."""
 
 
@@ -40,7 +41,7 @@ class Shown:
     color: str
 
 
-def overlay(image: Picture, masks: Mapping[int, npt.NDArray[np.bool_]], palette: Picture, side: int = SIDE) -> Picture:
+def overlay(image: Pixels, masks: Mapping[int, npt.NDArray[np.bool_]], palette: Pixels, side: int = SIDE) -> Pixels:
     """The image, at most `side` pixels wide and high, with masks laid over it.
 
     image: uint8 [H, W, 3]. masks: row of the palette -> bool [H, W]. palette: uint8 [N, 3].
@@ -53,7 +54,7 @@ def overlay(image: Picture, masks: Mapping[int, npt.NDArray[np.bool_]], palette:
     return small.round().astype(np.uint8)
 
 
-def labels_of(trial: Trial, palette: Picture) -> list[Shown]:
+def labels_of(trial: Trial, palette: Pixels) -> list[Shown]:
     """All labels of the task in their order; the score of a kept one is its region's, of a dropped one the raw one."""
     rows, best = _rows(trial.job.config), found_scores(trial.prediction or {})
     kept: dict[int, float] = {}
@@ -68,7 +69,7 @@ def labels_of(trial: Trial, palette: Picture) -> list[Shown]:
 def _rows(config: LabelingConfig) -> dict[str, int]:
     """What the controls store for the labels -> the labels' rows in the palette."""
     order = {label.value: row for row, label in enumerate(config.all_labels, start=1)}
-    return {name: order[value] for control in config.controls for value, name in config.names(control).items()}
+    return {name: order[value] for name, value in config.names().items()}
 
 
 def page(
@@ -86,27 +87,34 @@ def page(
         tally=found,
         found={row.label: row for row in found.labels},
         estimate=estimate_text(left) if left else "",
-        trials=[(trial, labels_of(trial, palette), *_picture(trial, palette, fetch)) for trial in trials],
+        trials=[(trial, labels_of(trial, palette), _pictures(trial, palette, fetch)) for trial in trials],
     )
 
 
-def _picture(trial: Trial, palette: Picture, fetch: Fetch) -> tuple[str, str]:
-    """(the overlay as a data URI, "") or ("", why there is none)."""
+def _pictures(trial: Trial, palette: Pixels, fetch: Fetch) -> list[tuple[str, str]]:
+    """For each image of a task: (the overlay as a data URI, "") or ("", why there is none)."""
     if trial.prediction is None:
-        return "", trial.error
-    try:
-        image = fetch(trial.job.image, trial.job.task)
-    except (ImageError, ImageUnavailable) as error:
-        return "", f"The image cannot be shown: {error}"
+        return [("", trial.error)]
+    shown = []
+    for picture in trial.job.pictures:
+        try:
+            shown.append((_overlay(trial, picture, palette, fetch), ""))
+        except (ImageError, ImageUnavailable) as error:
+            shown.append(("", f"The image cannot be shown: {error}"))
+    return shown
+
+
+def _overlay(trial: Trial, picture: Picture, palette: Pixels, fetch: Fetch) -> str:
+    image = fetch(picture.address, trial.job.task)
     rows = _rows(trial.job.config)
     masks: dict[int, npt.NDArray[np.bool_]] = {}
-    for region in regions(trial.prediction["result"], list(rows)):
+    for region in regions(regions_at(trial.prediction["result"] if trial.prediction else (), picture), list(rows)):
         masks[rows[region.label]] = region.mask | masks.get(rows[region.label], False)
     if any(mask.shape != image.shape[:2] for mask in masks.values()):
-        return "", "The image has another size now."
+        raise ImageError("it has another size now")
     buffer = io.BytesIO()
     Image.fromarray(overlay(image, masks, palette)).save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", ""
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _css(color: npt.NDArray[np.uint8]) -> str:

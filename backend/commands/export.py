@@ -57,14 +57,15 @@ def export(settings: Settings, args: argparse.Namespace, out: Path) -> Summary:
     project = studio.project(args.project)
     if project is None:
         raise ExportError(f"{studio.url} has no project {args.project}, or the token may not see it.")
-    config = parse_config(project["label_config"], settings.car_preset)
-    names = tuple(label.name for label in config.labels)
+    config = parse_config(project["label_config"], settings.car_preset, skipped=True)
+    names = tuple(config.names())
     plan = Plan(args.project, args.format, args.source, names, args.version, args.tolerance, args.images)
     fetcher = fetcher_of(settings, studio.authorization)
     exporter = Exporter(plan, config, out, fetcher.fetch)
     tasks = studio.tasks(args.project, exporter.after, whole=True)
-    done = exporter.summary.written + exporter.summary.without + len(exporter.summary.problems)
-    with tqdm(total=project.get("task_number"), initial=done, unit="task", file=sys.stderr, disable=None) as bar:
+    with tqdm(
+        total=project.get("task_number"), initial=exporter.summary.tasks, unit="task", file=sys.stderr, disable=None
+    ) as bar:
         return exporter.run(tasks, bar.update)
 
 

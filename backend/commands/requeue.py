@@ -1,4 +1,4 @@
-"""`python -m backend requeue`: give failed tasks another chance, after their cause was mended."""
+"""`python -m backend requeue`: give tasks that failed, or lack an image, another chance after the cause was mended."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from backend.corrections.corrector import Corrector
 from backend.corrections.proposals import Kept, Proposal, keep
 from backend.corrections.trials import Example, Setting, Trials
 from backend.images.fetcher import fetcher_of
-from backend.labeling.parsing import LabelingConfig, image_url, parse_config
+from backend.labeling.parsing import ConfigError, LabelingConfig, parse_config, pictures
 from backend.settings import Settings
 from model.segmenter import Segmenter
 
@@ -33,13 +33,16 @@ def calibrate_project(corrector: Corrector, settings: Settings, project: int, se
     config = parse_config(shown["label_config"], settings.car_preset) if shown else None
     if config is None or config.skip:
         return None
+    if not config.one_image:
+        raise ConfigError("--settings tries one image per task, this project has several; calibrate without it.")
+    (asked,) = config.images
     tasks = corrector.corrections.tasks(project)[-NEWEST:]
     reader = _Reader(corrector, settings, project, config)
     examples = [Example(task, _later(reader.image, task), _later(reader.masks, task)) for task in tasks]
-    preset = config.model_preset()
+    preset = config.model_preset(asked)
     segmenter = Segmenter(preset, settings.car_device or None, settings.car_weights or None)
     with tqdm(desc="segmented", unit=" images", file=sys.stderr) as bar:
-        trials = Trials(segmenter, config.queries(), examples, bar.update)
+        trials = Trials(segmenter, asked.queries(), examples, bar.update)
         start = Setting(preset.eta, preset.lambda_, tuple(sorted(config.thresholds().items())))
         proposal = trials.propose(start, seed)
     names = {label.value: label.name for label in config.labels}
@@ -63,7 +66,8 @@ class _Reader:
     def image(self, task: int) -> NDArray[np.uint8]:
         """The task's image, [H, W, 3]."""
         found = self.studio.task(task, self.project) or {}
-        return self.fetcher.fetch(image_url(self.config, found.get("data")), task)
+        (picture,) = pictures(self.config, found.get("data"))
+        return self.fetcher.fetch(picture.address, task)
 
     def masks(self, task: int) -> Mapping[str, NDArray[np.bool_]]:
         """The submitted masks of the task's last annotation, by the labels' values."""
@@ -72,4 +76,5 @@ class _Reader:
             (one["result"] for one in self.studio.annotations(task) if one["id"] == last), []
         )
         values = {label.name: label.value for label in self.config.labels}
-        return {values.get(name, name): mask for name, mask in union_masks(result).items()}
+        masks = union_masks(result).get((self.config.images[0].name, 0), {})
+        return {values.get(name, name): mask for name, mask in masks.items()}

@@ -1,14 +1,15 @@
 """Two results of one task beside each other: our prediction's masks and the annotation's, label by label.
 
-Regions of one label count as their union. A pixel belongs to a region from an alpha of 128 up: a browser's brush has a
-soft edge.
+Regions of one label count as their union. Images of a task, and pages of an image, are compared each by itself; a
+label's pixels in all of them count together, as though they were one large picture. A pixel belongs to a region from an
+alpha of 128 up: a browser's brush has a soft edge.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -21,6 +22,9 @@ from backend.masks import brush
 Mask = NDArray[np.bool_]
 Region = Mapping[str, Any]
 
+Place = tuple[str, int]
+"""An image of a task: the name of its tag, and its page (`item_index`, 0 where it has none)."""
+
 BOUNDARY_SHARE = 0.0075
 """Edges agree where they are no farther apart than this share of the image's diagonal, but at least a pixel."""
 _OUTLINE_PARTS = 8
@@ -31,33 +35,34 @@ class ComparisonError(ValueError):
 
 
 def compare(predicted: Sequence[Region], submitted: Sequence[Region]) -> tuple[tuple[int, int], tuple[Change, ...]]:
-    """Compare the brush regions of two results: (width, height) of the image, and every label that is in one of them.
+    """Compare the brush regions of two results: (width, height) of an image, and every label that is in one of them.
 
-    Only controls count that the prediction uses, or the annotation if the prediction is empty. One label's masks are
-    in memory at a time: 12 megapixels are 12 MB each.
+    Of several images the size is that of the largest, and a label's outlines are from the one where it has most pixels.
+    In each image only controls count that the prediction uses, or all if it uses none. One label's masks are in memory
+    at a time: 12 megapixels are 12 MB each.
 
     Raises:
         ComparisonError: a region cannot be read, or the sizes differ.
     """
-    controls = {region.get("from_name") for region in _brushes(predicted)}
-    ours, theirs = _by_label(predicted, controls), _by_label(submitted, controls)
-    sizes = {size for regions in (*ours.values(), *theirs.values()) for size in map(_size, regions)}
-    if len(sizes) > 1:
-        raise ComparisonError(f"its regions are of images of different size: {sorted(sizes)}")
-    if not sizes:
-        return (0, 0), ()
-    (size,) = sizes
-    labels = dict.fromkeys([*ours, *theirs])
-    changes = [
-        _change(label, _union(ours.get(label, ()), size), _union(theirs.get(label, ()), size)) for label in labels
-    ]
-    return size, tuple(change for change in changes if change.union)
+    ours, theirs = _by_place(predicted), _by_place(submitted)
+    sizes, changes = [(0, 0)], defaultdict(list)
+    for place in {**ours, **theirs}:
+        before = ours.get(place, [])
+        controls = {region.get("from_name") for region in before}
+        after = [one for one in theirs.get(place, ()) if not controls or one.get("from_name") in controls]
+        if before or after:
+            sizes.append(_same_size([*before, *after]))
+        for change in _changes(_by_label(before), _by_label(after), sizes[-1]):
+            changes[change.label].append(change)
+    return max(sizes, key=math.prod), tuple(map(_together, changes.values()))
 
 
-def union_masks(regions: Sequence[Region]) -> dict[str, Mask]:
-    """Every label's mask [H, W] of a result. Raises ComparisonError."""
-    grouped = _by_label(regions, set())
-    return {label: _union(found, _size(found[0])) for label, found in grouped.items()}
+def union_masks(regions: Sequence[Region]) -> dict[Place, dict[str, Mask]]:
+    """Every label's mask [H, W] in each image of a result. Raises ComparisonError."""
+    return {
+        place: {label: _union(found, _same_size(found)) for label, found in _by_label(own).items()}
+        for place, own in _by_place(regions).items()
+    }
 
 
 def boundary_f(one: Mask, other: Mask) -> float:
@@ -88,6 +93,16 @@ def outline(mask: Mask) -> str:
     return "".join("M" + "L".join(f"{x} {y}" for x, y in part) + "Z" for part in corners)
 
 
+def _changes(
+    before: Mapping[str, Sequence[Region]], after: Mapping[str, Sequence[Region]], size: tuple[int, int]
+) -> Iterator[Change]:
+    """Every label of one image that is in one of both."""
+    for label in dict.fromkeys([*before, *after]):
+        change = _change(label, _union(before.get(label, ()), size), _union(after.get(label, ()), size))
+        if change.union:
+            yield change
+
+
 def _change(label: str, predicted: Mask, submitted: Mask) -> Change:
     common, union = int((predicted & submitted).sum()), int((predicted | submitted).sum())
     if common >= UNTOUCHED_IOU * union:
@@ -96,18 +111,44 @@ def _change(label: str, predicted: Mask, submitted: Mask) -> Change:
     return Change(label, int(predicted.sum()), int(submitted.sum()), common, boundary_f(predicted, submitted), outlines)
 
 
-def _brushes(regions: Sequence[Region]) -> list[Region]:
-    return [region for region in regions if region.get("type") == "brushlabels"]
+def _together(changes: Sequence[Change]) -> Change:
+    """One label's changes in several images as one: pixels add up, edges count by what they enclose."""
+    if len(changes) == 1:
+        return changes[0]
+    largest = max(changes, key=lambda change: change.union)
+    union = sum(change.union for change in changes)
+    return Change(
+        largest.label,
+        sum(change.predicted for change in changes),
+        sum(change.submitted for change in changes),
+        sum(change.common for change in changes),
+        sum(change.boundary_f * change.union for change in changes) / union,
+        next((change.outlines for change in (largest, *changes) if any(change.outlines)), ("", "")),
+    )
 
 
-def _by_label(regions: Sequence[Region], controls: set[Any]) -> dict[str, list[Region]]:
+def _by_place(regions: Sequence[Region]) -> dict[Place, list[Region]]:
+    """The brush regions, image by image."""
+    grouped: dict[Place, list[Region]] = defaultdict(list)
+    for region in regions:
+        if region.get("type") == "brushlabels":
+            grouped[str(region.get("to_name")), int(region.get("item_index") or 0)].append(region)
+    return dict(grouped)
+
+
+def _by_label(regions: Sequence[Region]) -> dict[str, list[Region]]:
     grouped: dict[str, list[Region]] = defaultdict(list)
-    for region in _brushes(regions):
-        if controls and region.get("from_name") not in controls:
-            continue
+    for region in regions:
         for label in region.get("value", {}).get("brushlabels", ()):
             grouped[str(label)].append(region)
     return dict(grouped)
+
+
+def _same_size(regions: Sequence[Region]) -> tuple[int, int]:
+    sizes = set(map(_size, regions))
+    if len(sizes) > 1:
+        raise ComparisonError(f"its regions are of images of different size: {sorted(sizes)}")
+    return sizes.pop()
 
 
 def _size(region: Region) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from backend.corrections.proposals import Kept
 from backend.corrections.records import Correction
 from backend.corrections.report import Report
 from backend.images.fetcher import ImageError, fetcher_of
-from backend.labeling.parsing import ConfigError, LabelingConfig, image_url, parse_config
+from backend.labeling.parsing import ConfigError, LabelingConfig, parse_config, pictures
 from backend.pages import TEMPLATES
 from backend.pages.base import task_link
 from backend.settings import Settings
@@ -144,17 +144,31 @@ def _picture(correction: Correction, studio: Studio, settings: Settings) -> str:
     try:
         config = _config(studio, settings, correction.project)
         task = studio.task(correction.task, correction.project) or {}
-        image = fetcher.fetch(image_url(config, task.get("data")), correction.task)
+        addresses = pictures(config, task.get("data"))
         results = (studio.annotations(correction.task), studio.predictions(correction.task))
         submitted = [one["result"] for one in results[0] if one["id"] == correction.annotation] or [[]]
         predicted = [one["result"] for one in results[1] if one.get("model_version") == correction.version] or [[]]
-        drawn = overlays(image, union_masks(predicted[-1]), union_masks(submitted[0]))
+        before, after = union_masks(predicted[-1]), union_masks(submitted[0])
+        drawn = []
+        for picture in addresses:
+            place = (picture.tag, picture.page or 0)
+            if len(addresses) == 1 or place in {**before, **after}:
+                image = fetcher.fetch(picture.address, correction.task)
+                drawn.append(overlays(image, before.get(place, {}), after.get(place, {})))
     except (StudioError, ConfigError, ImageError, ComparisonError) as error:
         log.warning("task %s is shown without its picture: %s", correction.task, error)
         return ""
     buffer = io.BytesIO()
-    Image.fromarray(drawn).save(buffer, "JPEG", quality=82)
+    Image.fromarray(_below_each_other(drawn)).save(buffer, "JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _below_each_other(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Pictures [H, W, 3] of any width, one below the other on white."""
+    wide = max(picture.shape[1] for picture in pictures)
+    padded = [np.pad(one, ((0, 8), (0, wide - one.shape[1]), (0, 0)), constant_values=255) for one in pictures[:-1]]
+    last = pictures[-1]
+    return np.vstack([*padded, np.pad(last, ((0, 0), (0, wide - last.shape[1]), (0, 0)), constant_values=255)])
 
 
 def _config(studio: Studio, settings: Settings, project: int) -> LabelingConfig:

@@ -8,7 +8,7 @@ from typing import Any
 import requests
 
 from backend.doctor.findings import Finding, ok, problem, unknown
-from backend.labeling.parsing import ConfigError, LabelingConfig, image_url, parse_config
+from backend.labeling.parsing import ConfigError, LabelingConfig, parse_config, pictures
 from backend.settings import Settings
 from backend.studio.client import SECRET_HEADER, Studio, StudioError, StudioUnavailable, secret_of
 from backend.studio.session import token_type
@@ -161,8 +161,9 @@ def check_image(studio: Studio, settings: Settings, project: int, config: Labeli
 
     fetcher = fetcher_of(settings, studio.authorization, from_cache=False)
     try:
-        height, width, _ = fetcher.fetch(image_url(config, task.get("data")), int(task["id"])).shape
+        shapes = [fetcher.fetch(one.address, int(task["id"])).shape for one in pictures(config, task.get("data"))]
     except (ConfigError, ImageUnavailable, ImageError) as error:
         fix = "Open the task in Label Studio: is the image there? Then see what the reason names."
         return problem(check, f"Task {task['id']}: {error}", fix)
-    return ok(check, f"task {task['id']}: {width} x {height} pixels")
+    sizes = ", ".join(f"{width} x {height}" for height, width, _ in shapes)
+    return ok(check, f"task {task['id']}: {sizes} pixels")

@@ -6,7 +6,7 @@
 | `coco` | `annotations.json` | a category, numbered from 1 | a region: COCO's compressed mask, exact |
 | `yolo-seg` | `labels/STEM.txt`, `data.yaml` | its number from 0 | a part of a region: an outline, its holes cut in |
 
-Labels are numbered in the order of the labeling config.
+Labels are numbered in the order of the labeling config; those that tasks bring along follow, as they are met.
 
 `png` with the images is what `python -m model evaluate folder` reads.
 """
@@ -23,16 +23,18 @@ from typing import Any, Protocol
 import numpy as np
 
 from backend.export.regions import Region
+from backend.labeling.config import Picture
 from backend.masks.outlines import outlines
 from model.palette import index_picture
 
 Record = dict[str, Any]
-"""What is remembered of an image, as JSON: `task`, `stem`, `file`, `height`, `width`, and what its format adds."""
+"""What is remembered of an image, as JSON: `task`, `tag`, `stem`, `file`, `height`, `width`, `page` if it is one, and
+what its format adds."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """One task to be written: `stem` names its files, `file` its image; regions are in the order they were drawn."""
+    """One image to be written: `stem` names its files, `file` itself; regions are in the order they were drawn."""
 
     task: int
     stem: str
@@ -40,11 +42,13 @@ class Drawing:
     height: int
     width: int
     regions: Sequence[Region]
+    picture: Picture
 
     def record(self) -> Record:
         """What is remembered of it whatever the format."""
         known = vars(self)
-        return {name: known[name] for name in ("task", "stem", "file", "height", "width")}
+        place = {"tag": self.picture.tag} | ({} if self.picture.page is None else {"page": self.picture.page})
+        return {name: known[name] for name in ("task", "stem", "file", "height", "width")} | place
 
 
 class Format(Protocol):
@@ -89,8 +93,8 @@ class Png:
 class Coco:
     """COCO's instances: the masks are exact, holes and all; a prediction's score is kept beside them."""
 
-    def __init__(self, folder: Path, labels: Sequence[str]) -> None:
-        self._folder, self._labels = folder, labels
+    def __init__(self, folder: Path, labels: Sequence[str], one_each: bool) -> None:
+        self._folder, self._labels, self._one_each = folder, labels, one_each
 
     def write(self, drawing: Drawing) -> Record:
         """Keep the compressed masks for the end."""
@@ -114,14 +118,16 @@ class Coco:
         return []
 
     def finish(self, records: Iterable[Record]) -> None:
-        """Write `annotations.json`. An image's id is its task's."""
+        """Write `annotations.json`. An image has its task's id, or where tasks have several a number from 1."""
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for record in records:
-            size = {"width": record["width"], "height": record["height"]}
-            images.append({"id": record["task"], "file_name": record["file"], **size})
+            kept = ("width", "height") if self._one_each else ("width", "height", "task", "tag", "page")
+            number = record["task"] if self._one_each else len(images) + 1
+            known = {name: record[name] for name in kept if name in record}
+            images.append({"id": number, "file_name": record["file"], **known})
             for one in record["objects"]:
-                annotations.append({"id": len(annotations) + 1, "image_id": record["task"], **one})
+                annotations.append({"id": len(annotations) + 1, "image_id": number, **one})
         categories = [{"id": number, "name": label} for number, label in enumerate(self._labels, 1)]
         whole = {"images": images, "annotations": annotations, "categories": categories}
         write_text(self._folder / "annotations.json", json.dumps(whole))
@@ -156,11 +162,14 @@ class YoloSeg:
         write_text(self._folder / "data.yaml", f"path: .\ntrain: images\nval: images\nnames:\n{names}")
 
 
-def writer(name: str, folder: Path, labels: Sequence[str], tolerance: float) -> Format:
-    """The format of that name: `png`, `coco` or `yolo-seg`."""
+def writer(name: str, folder: Path, labels: Sequence[str], tolerance: float, one_each: bool) -> Format:
+    """The format of that name: `png`, `coco` or `yolo-seg`. one_each: whether every task has one image.
+
+    `labels` may grow between two images: new ones come last.
+    """
     if name == "yolo-seg":
         return YoloSeg(folder, labels, tolerance)
-    return Coco(folder, labels) if name == "coco" else Png(folder, labels)
+    return Coco(folder, labels, one_each) if name == "coco" else Png(folder, labels)
 
 
 @contextmanager

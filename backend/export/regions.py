@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from backend.labeling.config import Picture
 from backend.masks import brush
 
 Mask = npt.NDArray[np.bool_]
@@ -47,6 +48,24 @@ def regions(result: Iterable[Mapping[str, Any]], labels: Sequence[str]) -> list[
         if region.mask.any():
             found.append(region)
     return found
+
+
+def regions_at(result: Iterable[Mapping[str, Any]], picture: Picture) -> list[Mapping[str, Any]]:
+    """What of a result belongs to one of a task's images: its tag's, and of an image with pages that page's."""
+    return [one for one in result if place_of(one) == (picture.tag, picture.page or 0)]
+
+
+def place_of(one: Mapping[str, Any]) -> tuple[str, int]:
+    """The image that a region is on: the name of its tag, and its page (0 where it has none)."""
+    page = one.get("item_index")
+    return str(one.get("to_name")), page if isinstance(page, int) else 0
+
+
+def labels_in(result: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The labels of a result's regions, in their order."""
+    values = [(one.get("type"), one.get("value")) for one in result]
+    found = [value.get(kind) for kind, value in values if kind in _SHAPES and isinstance(value, dict)]
+    return [str(label) for labels in found if isinstance(labels, list) for label in labels[:1]]
 
 
 def size_of(result: Iterable[Mapping[str, Any]]) -> tuple[int, int] | None:

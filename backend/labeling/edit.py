@@ -12,24 +12,30 @@ Attributes = Mapping[str, str | None]
 
 
 def with_attributes(xml: str, labels: Mapping[str, Attributes], control: Attributes | None = None) -> str:
-    """Set attributes of labels (by their `value`, wherever they are) and of the first control that is served.
+    """Set attributes of labels, by their `value`, and of the first control; in each image that is served.
 
     Comments, order and everything else in the config stay; attributes are written with double quotes.
 
     Raises:
         ConfigError: the config cannot be pre-labelled, or has no such label.
     """
-    served = [control.from_name for control in parse_config(xml, "demo").controls]  # refuses entities, too
+    config = parse_config(xml, "demo")  # refuses entities, too
     parser = ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True, insert_pis=True))
     root = ElementTree.fromstring(xml, parser=parser)
-    tags = [one for one in root.iter() if _is(one, *TAGS) and one.get("name", "") in served]
-    _set(tags[0], control or {})
-    found = [one for tag in tags for one in tag.iter() if _is(one, "label")]
-    known = dict.fromkeys((one.get("value") or "").strip() for one in found)
-    for value, attributes in labels.items():
-        if value not in known:
-            raise ConfigError(f"The labeling config has no label {value!r}; it has {', '.join(map(repr, known))}.")
-        _set(next(one for one in found if (one.get("value") or "").strip() == value), attributes)
+    known = [label.value for label in config.labels]
+    unknown = sorted(set(labels) - set(known))
+    if unknown:
+        wanted, has = (", ".join(map(repr, names)) for names in (unknown, known))
+        raise ConfigError(f"The labeling config has no label {wanted}; it has {has}.")
+    for image in config.images:
+        names = [control.from_name for control in image.controls]
+        tags = [one for one in root.iter() if _is(one, *TAGS) and one.get("name", "") in names]
+        _set(tags[0], control or {})
+        found = [one for tag in tags for one in tag.iter() if _is(one, "label")]
+        for value, attributes in labels.items():
+            first = next((one for one in found if (one.get("value") or "").strip() == value), None)
+            if first is not None:
+                _set(first, attributes)
     return ElementTree.tostring(root, encoding="unicode")
 
 

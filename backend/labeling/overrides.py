@@ -50,7 +50,8 @@ class Overrides:
                     f"{label!r} has several prompts, one with a comma: a labeling config cannot hold that. "
                     "Leave out the comma, or keep that prompt alone."
                 )
-        return replace(config, labels=tuple(map(self._applied, config.labels)))
+        images = (replace(image, labels=tuple(map(self._applied, image.labels))) for image in config.images)
+        return replace(config, images=tuple(images))
 
     def _applied(self, label: Label) -> Label:
         prompts = self.prompts.get(label.value, label.prompts)

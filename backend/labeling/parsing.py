@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from backend.labeling.config import KINDS, ConfigError, Control, Label, LabelingConfig, empty_config
+from backend.labeling.config import (
+    KINDS,
+    ConfigError,
+    Control,
+    ImageTag,
+    Label,
+    LabelingConfig,
+    Picture,
+    empty_config,
+)
 from model.presets import PresetError
 
 __all__ = [
     "TAGS",
     "ConfigError",
     "Control",
+    "ImageTag",
     "Label",
     "LabelingConfig",
+    "Picture",
     "empty_config",
     "for_task",
-    "image_url",
     "parse_config",
+    "pictures",
 ]
 
 SETTINGS = ("refine", "background", "eta", "lambda")
@@ -32,47 +44,30 @@ LABEL_ATTRIBUTES = {"car_prompt", "car_group"}
 TAGS = {f"{kind}labels": kind for kind in KINDS}
 
 
-def parse_config(xml: str, default_preset: str) -> LabelingConfig:
+def parse_config(xml: str, default_preset: str, skipped: bool = False) -> LabelingConfig:
     """Read a labeling config.
 
-    The image of the first control that is not skipped is served, and all controls of that image together: they share
-    a vocabulary. `default_preset` (the setting CAR_PRESET) is used when no control names one.
+    All images with controls that are not skipped are served, each with the labels of its own controls. `default_preset`
+    (the setting CAR_PRESET) is used when no control names one. With `skipped` controls that are left to people are read
+    as though they were not: what they draw is exported, too.
 
     Raises:
         ConfigError: the XML is broken or unsafe, a tag is missing, or an attribute has a value that cannot work.
     """
     root = _parse(xml)
-    images = {tag.get("name", ""): tag for tag in _find(root, "image")}
-    candidates = _find(root, *TAGS)
-    if not images:
-        raise ConfigError('The labeling config has no <Image> tag; add <Image name="image" value="$image"/>.')
-    if not candidates:
-        raise ConfigError(
-            "The labeling config has no <BrushLabels> tag, so there is nowhere to put masks; add "
-            '<BrushLabels name="mask" toName="image"> with one <Label value="..."/> per label.'
-        )
-    served = [tag for tag in candidates if tag.get("toName") in images]
-    if not served:
-        raise ConfigError(f"No <BrushLabels> points to an <Image>: toName must be one of {sorted(images)}.")
+    served = _served(root)
     wanted = [tag for tag in served if not _truth(tag, "model_skip")]
-    to_name = (wanted or served)[0].get("toName", "")
-    tags = [tag for tag in (wanted or served) if tag.get("toName") == to_name]
-    labels = _vocabulary(tags)
-    grouped = {"mutual": "paper"} if any(label.stuff for label in labels) else {}
+    tags = served if skipped else wanted or served
     config = LabelingConfig(
-        controls=tuple(map(_control, tags)),
-        to_name=to_name,
-        image_field=_field(images[to_name], "Image", "that holds its address"),
-        labels=labels,
+        images=tuple(_image_tag(root, name, tags) for name in dict.fromkeys(tag.get("toName", "") for tag in tags)),
         preset=_agreed(tags, "car_preset") or default_preset,
-        overrides=tuple(sorted({**grouped, **_overrides(tags)}.items())),
         skip=not wanted,
-        labels_field=_labels_field(tags),
     )
-    try:
-        config.model_preset()
-    except PresetError as error:
-        raise ConfigError(f"<BrushLabels name={config.controls[0].from_name!r}>: {error}") from None
+    for image in config.images:
+        try:
+            config.model_preset(image)
+        except PresetError as error:
+            raise ConfigError(f"<BrushLabels name={image.controls[0].from_name!r}>: {error}") from None
     return config
 
 
@@ -82,32 +77,99 @@ def for_task(config: LabelingConfig, data: object) -> LabelingConfig:
     They are texts, or objects with `value` and whatever else a `<Label>` may have.
 
     Raises:
-        ConfigError: there are no labels at all, or one of them cannot work.
+        ConfigError: an image has no labels at all, or one of them cannot work.
     """
-    if not config.labels_field:
+    if not config.has_task_labels:
         return config
-    listed = data.get(config.labels_field) if isinstance(data, dict) else None
+    return replace(config, images=tuple(_with_task_labels(image, data) for image in config.images))
+
+
+def pictures(config: LabelingConfig, data: object) -> tuple[Picture, ...]:
+    """The images of a task, as its data names them. Where it has several, one without an address is left out.
+
+    Raises:
+        ConfigError: none of them has an address that is text.
+    """
+    found = [picture for image in config.images for picture in _addresses(image, data)]
+    # Label Studio 1.23 names the column of a plain file import "$undefined$" until the config is known.
+    if not found and len(config.images) == 1 and isinstance(data, dict):
+        found = list(_addresses(replace(config.images[0], field="$undefined$"), data))
+    if not found:
+        fields = ", ".join(repr(image.field) for image in config.images)
+        raise ConfigError(f"The task's data has no image address in its field {fields}.")
+    return tuple(found)
+
+
+def _addresses(image: ImageTag, data: object) -> Iterator[Picture]:
+    value = data.get(image.field) if isinstance(data, dict) else None
+    pages = (value if isinstance(value, list) else []) if image.paged else [value]
+    for page, address in enumerate(pages):
+        if isinstance(address, str) and address.strip():
+            yield Picture(image.name, address.strip(), page if image.paged else None)
+
+
+def _served(root: Element) -> list[Element]:
+    """The controls that can take masks and point to an image, skipped ones too."""
+    images = {tag.get("name", "") for tag in _find(root, "image")}
+    candidates = _find(root, *TAGS)
+    if not images:
+        raise ConfigError('The labeling config has no <Image> tag; add <Image name="image" value="$image"/>.')
+    if not candidates:
+        raise ConfigError(
+            "The labeling config has no <BrushLabels> tag, so there is nowhere to put masks; add "
+            '<BrushLabels name="mask" toName="image"> with one <Label value="..."/> per label.'
+        )
+    names = {name for tag in root.iter() if (name := tag.get("name"))}
+    count = Counter(tag.get("name", "") for tag in (*_find(root, "image"), *candidates))
+    twice = sorted(name for name, found in count.items() if name and found > 1)
+    if twice:
+        raise ConfigError(f"Two tags have the same name: {', '.join(map(repr, twice))}. Make them differ.")
+    for tag in candidates:
+        if not tag.get("name"):
+            raise ConfigError(
+                f'A <{tag.tag}> has no name; write <{tag.tag} name="mask" ...>: masks are stored under it.'
+            )
+        if tag.get("toName", "") not in names:
+            raise ConfigError(
+                f"<{tag.tag} name={tag.get('name')!r}> points to {tag.get('toName', '')!r}, which is no tag of the "
+                f"labeling config: toName must be one of {sorted(images)}."
+            )
+    served = [tag for tag in candidates if tag.get("toName") in images]
+    if not served:
+        raise ConfigError(f"No <BrushLabels> points to an <Image>: toName must be one of {sorted(images)}.")
+    return served
+
+
+def _image_tag(root: Element, name: str, controls: Sequence[Element]) -> ImageTag:
+    """What is asked of the image of that name."""
+    (tag,) = (one for one in _find(root, "image") if one.get("name", "") == name)
+    own = [one for one in controls if one.get("toName") == name]
+    labels = _vocabulary(own)
+    grouped = {"mutual": "paper"} if any(label.stuff for label in labels) else {}
+    pages = next((value for key, value in tag.attrib.items() if key.lower() == "valuelist"), "")
+    return ImageTag(
+        name=name,
+        field=_field("Image", pages or tag.get("value", ""), "that holds its address"),
+        controls=tuple(map(_control, own)),
+        labels=labels,
+        overrides=tuple(sorted({**grouped, **_overrides(own)}.items())),
+        paged=bool(pages),
+        labels_field=_labels_field(own),
+    )
+
+
+def _with_task_labels(image: ImageTag, data: object) -> ImageTag:
+    if not image.labels_field:
+        return image
+    listed = data.get(image.labels_field) if isinstance(data, dict) else None
     if not isinstance(listed, list):
-        raise ConfigError(f"The task's data has no list of labels in its field {config.labels_field!r}.")
-    known = {label.value for label in config.labels}
+        raise ConfigError(f"The task's data has no list of labels in its field {image.labels_field!r}.")
+    known = {label.value for label in image.labels}
     labels = _differing([_label("Label", {"value": one} if isinstance(one, str) else one) for one in listed])
     found = tuple(label for label in labels if label.value not in known)
     if not found and not known:
-        raise ConfigError(f"The task's list of labels, {config.labels_field!r}, is empty.")
-    return replace(config, task_labels=found)
-
-
-def image_url(config: LabelingConfig, data: object) -> str:
-    """The address of a task's image, in the task's data.
-
-    Raises:
-        ConfigError: the task has no such field, or it is not text.
-    """
-    # Label Studio 1.23 names the column of a plain file import "$undefined$" until the config is known.
-    value = data.get(config.image_field, data.get("$undefined$")) if isinstance(data, dict) else None
-    if not isinstance(value, str) or not value.strip():
-        raise ConfigError(f"The task's data has no image address in its field {config.image_field!r}.")
-    return value.strip()
+        raise ConfigError(f"The task's list of labels, {image.labels_field!r}, is empty.")
+    return replace(image, task_labels=found)
 
 
 def _parse(xml: object) -> Element:
@@ -126,15 +188,14 @@ def _find(root: Element, *tags: str) -> list[Element]:
     return [element for element in root.iter() if isinstance(element.tag, str) and element.tag.lower() in tags]
 
 
-def _field(tag: Element, name: str, what: str) -> str:
-    value = tag.get("value", "")
+def _field(name: str, value: str, what: str) -> str:
     if not value.startswith("$") or len(value) < 2:
         raise ConfigError(f'<{name}> needs value="$field", where field is the column of the task data {what}.')
     return value[1:]
 
 
 def _labels_field(tags: Sequence[Element]) -> str:
-    fields = {_field(tag, tag.tag, "that lists its labels") for tag in tags if tag.get("value")}
+    fields = {_field(tag.tag, tag.get("value", ""), "that lists its labels") for tag in tags if tag.get("value")}
     if len(fields) > 1:
         raise ConfigError(f"The labels of one image come from several fields, {sorted(fields)}; use the same one.")
     return fields.pop() if fields else ""

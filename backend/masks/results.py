@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from backend.labeling.config import Control
+from backend.labeling.config import Control, ImageTag, Picture
 from backend.masks import brush
 from backend.masks.outlines import outlines
 from backend.queue.job import Job
 
 Mask = npt.NDArray[np.bool_]
+Region = dict[str, Any]
 
 MOST_PARTS = 8
 """Regions that one label may have in one control: more of them are slower to correct than to draw."""
@@ -40,27 +41,34 @@ class Found(Protocol):
         """[K], 0..1."""
 
 
-def prediction(job: Job, found: Found) -> dict[str, Any]:
-    """The prediction for a task: its regions; the score is the mean over the labels found, 0 when none is."""
-    regions = [region for control in job.config.controls for region in _regions(job, control, found)]
-    score = float(np.mean(found.scores)) if regions else 0.0
-    return {"result": regions, "score": score, "model_version": job.version}
+def prediction(job: Job, regions: Sequence[Region], scores: npt.NDArray[np.float32]) -> dict[str, Any]:
+    """The prediction for a task: the regions of all its images. Its score is the mean of `scores`, of labels found."""
+    score = float(np.mean(scores)) if regions else 0.0
+    return {"result": list(regions), "score": score, "model_version": job.version}
 
 
-def region_id(job: Job, control: str, label: str, part: int = 0) -> str:
+def regions_of(job: Job, picture: Picture, found: Found) -> list[Region]:
+    """The regions of one image of a task, in all controls that point to it."""
+    image = job.config.image(picture.tag)
+    regions = [region for control in image.controls for region in _regions(job, image, control, picture.page, found)]
+    # Label Studio 1.23 draws a region on the page that it names.
+    return regions if picture.page is None else [{**region, "item_index": picture.page} for region in regions]
+
+
+def region_id(job: Job, control: str, label: str, part: int = 0, page: int | None = None) -> str:
     """Stable over re-runs, so that a correction can be compared with what was predicted."""
-    place = "/".join(map(str, (job.task, job.version, control, label, part)))
-    return hashlib.sha256(place.encode()).hexdigest()[:10]
+    place = [job.task, job.version, control, label, part, *([] if page is None else [page])]
+    return hashlib.sha256("/".join(map(str, place)).encode()).hexdigest()[:10]
 
 
-def _regions(job: Job, control: Control, found: Found) -> Iterator[dict[str, Any]]:
-    names = job.config.names(control)
+def _regions(job: Job, image: ImageTag, control: Control, page: int | None, found: Found) -> Iterator[Region]:
+    names = image.names(control)
     for label, mask, score in zip(found.labels, found.masks, found.scores, strict=True):
         if label not in names:
             continue
         pieces = parts(mask) if control.instances == "components" else [mask]
-        common = (names[label], control.from_name, job.config.to_name, float(score))
-        ids = (region_id(job, control.from_name, label, part) for part in count())
+        common = (names[label], control.from_name, image.name, float(score))
+        ids = (region_id(job, control.from_name, label, part, page) for part in count())
         if control.kind == "brush":
             yield from (brush.region(piece, *common, next(ids)) for piece in pieces)
         elif control.kind == "rectangle":

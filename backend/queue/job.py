@@ -12,7 +12,7 @@ from typing import Any
 
 from rq.job import Job as RQJob
 
-from backend.labeling.parsing import LabelingConfig
+from backend.labeling.parsing import LabelingConfig, Picture
 
 SEGMENT = "backend.worker.segment"
 """The one function that a queue may name; the web process only knows it by name."""
@@ -53,34 +53,36 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs to know, as JSON in the queue. It carries no token and no weights' path.
+    """What a worker needs to know of a task, as JSON in the queue. It carries no token and no weights' path.
 
     A `trial` is segmented like any other, but its prediction is only looked at, never delivered.
     """
 
     project: int
     task: int
-    image: str
+    pictures: tuple[Picture, ...]
     config: LabelingConfig
     version: str
     trial: bool = False
 
     def id_at(self, studio_url: str) -> str:
-        """The job's id: the same for the same task, image and version of one Label Studio, however often asked."""
-        key: list[Any] = [studio_url, self.project, self.task, self.image, self.version]
-        key += [asdict(label) for label in self.config.task_labels]
+        """The job's id: the same for the same task, images and version of one Label Studio, however often asked."""
+        key: list[Any] = [studio_url, self.project, self.task, self.version]
+        key += [asdict(picture) for picture in self.pictures]
+        key += [asdict(label) for image in self.config.images for label in image.task_labels]
         key += ["trial"] if self.trial else []
         return f"p{self.project}-t{self.task}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` is the inverse."""
-        plain = {**vars(self), "config": _plain(self.config)}
+        plain = {**vars(self), "pictures": [vars(one) for one in self.pictures], "config": _plain(self.config)}
         return plain if self.trial else {name: value for name, value in plain.items() if name != "trial"}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Job:
         """Inverse of `to_json`."""
-        return cls(**{**data, "config": LabelingConfig.from_json(data["config"])})
+        pictures = tuple(Picture(**picture) for picture in data["pictures"])
+        return cls(**{**data, "pictures": pictures, "config": LabelingConfig.from_json(data["config"])})
 
 
 @lru_cache(maxsize=64)

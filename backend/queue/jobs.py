@@ -126,12 +126,23 @@ class Jobs:
         """
         self._retry([store.ticket_key(job_id)], [State.RUNNING, error])
 
-    def finish(self, job_id: str, prediction: Mapping[str, Any], found: Iterable[str]) -> None:
-        """Keep a finished prediction and hand it to the courier, in one step."""
+    def finish(
+        self,
+        job_id: str,
+        prediction: Mapping[str, Any],
+        found: Iterable[str],
+        missing: str = "",
+        kind: Failure = Failure.OTHER,
+    ) -> None:
+        """Keep a finished prediction and hand it to the courier, in one step.
+
+        `missing` says what it lacks, where one of several images could not be read: it is listed with the failed ones.
+        """
         data = zlib.compress(json.dumps(prediction, separators=(",", ":")).encode(), level=6)
         keys = [store.ticket_key(job_id), store.result_key(job_id), store.OPEN, store.OUTBOX, store.FAILED]
+        keys.append(store.COUNTERS)
         scores = json.dumps(found_scores(prediction))
-        self._finish(keys, [job_id, time.time(), data, ", ".join(found), scores, self.keep_seconds])
+        self._finish(keys, [job_id, time.time(), data, ", ".join(found), scores, self.keep_seconds, missing, kind])
 
     def fail(self, job_id: str, error: str, kind: Failure = Failure.OTHER) -> None:
         """Give a job up; it stays listed with its reason and may be asked for again within the budget.
@@ -142,10 +153,17 @@ class Jobs:
         self._fail(keys, [job_id, time.time(), error, self.keep_seconds, kind])
 
     def requeue(self, job_id: str) -> bool:
-        """Give a failed job all its tries again and queue it; False when it is not (or no longer) known as failed."""
-        job = self.job(job_id)
-        if job is None or self.state(job_id) is not State.FAILED:
+        """Give a failed job all its tries again and queue it; False when it is not (or no longer) known as failed.
+
+        So it is with a prediction that lacks some images: the courier replaces it by the new one.
+        """
+        job, ticket = self.job(job_id), self.ticket(job_id)
+        is_incomplete = ticket.get("state") == State.DONE and "error" in ticket
+        if job is None or not (is_incomplete or ticket["state"] == State.FAILED):
             return False
+        if is_incomplete:
+            self.redis.hset(store.ticket_key(job_id), "replaces", 1)
+            self.redis.delete(store.result_key(job_id))
         self.redis.hdel(store.ticket_key(job_id), "failures")
         return self.request(job, store.BATCH) is State.QUEUED
 
@@ -168,9 +186,12 @@ class Jobs:
         return {text(key): text(value) for key, value in self.redis.hgetall(store.ticket_key(job_id)).items()}
 
     def job(self, job_id: str) -> Job | None:
-        """The job of a ticket, None when it is forgotten."""
+        """The job of a ticket, None when it is forgotten, or was written by a release that wrote jobs otherwise."""
         data = self.redis.hget(store.ticket_key(job_id), "job")
-        return Job.from_json(json.loads(data)) if data else None
+        try:
+            return Job.from_json(json.loads(data)) if data else None
+        except (KeyError, TypeError):
+            return None
 
     def state(self, job_id: str) -> State | None:
         """The state of a ticket, None when there is none."""

@@ -30,20 +30,28 @@ redis.call('HSET', KEYS[1], 'state', 'running', 'started', ARGV[1])
 return 1
 """
 
-# KEYS ticket, result, open, outbox, failed. ARGV job id, now, result, found labels, their scores, seconds to live.
+# KEYS ticket, result, open, outbox, failed, counters.
+# ARGV job id, now, result, found labels, their scores, seconds to live, what it lacks ("" for nothing), why (a kind).
 # The mask goes to the outbox at once, or when the request that waits for it would have given up. A trial, and what was
-# asked for under a labeling config that has changed since, is only kept for a while.
+# asked for under a labeling config that has changed since, is only kept for a while. What it lacks is listed with
+# the failed ones.
 FINISH = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return end
 redis.call('SET', KEYS[2], ARGV[3])
 redis.call('HSET', KEYS[1], 'state', 'done', 'finished', ARGV[2], 'found', ARGV[4], 'scores', ARGV[5])
-redis.call('HDEL', KEYS[1], 'error')
+redis.call('HDEL', KEYS[1], 'error', 'kind')
 redis.call('ZREM', KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
+if ARGV[7] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[7], 'kind', ARGV[8]) end
 if redis.call('HEXISTS', KEYS[1], 'trial') == 1 or redis.call('HEXISTS', KEYS[1], 'outdated') == 1 then
   redis.call('EXPIRE', KEYS[1], ARGV[6])
   redis.call('EXPIRE', KEYS[2], ARGV[6])
   return
+end
+if ARGV[7] ~= '' then
+  redis.call('ZADD', KEYS[5], ARGV[2], ARGV[1])
+  redis.call('HINCRBY', KEYS[6], 'failed', 1)
+  redis.call('HINCRBY', KEYS[6], 'failed:' .. ARGV[8], 1)
 end
 redis.call('PERSIST', KEYS[1])
 local due = math.max(tonumber(ARGV[2]), tonumber(redis.call('HGET', KEYS[1], 'hold') or '0'))

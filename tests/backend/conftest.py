@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from backend.delivery import Delivery
-from backend.labeling.parsing import LabelingConfig, parse_config
+from backend.labeling.parsing import LabelingConfig, Picture, parse_config
 from backend.queue.jobs import Job, Jobs
 from backend.settings import Settings
 from backend.studio.client import StudioError, StudioUnavailable
@@ -21,6 +21,11 @@ def task(number: int, **more: Any) -> dict[str, Any]:
     return {"id": number, "data": {"image": f"/data/upload/1/{number}.png"}, "predictions": [], **more}
 
 
+def one_image(address: str) -> tuple[Picture, ...]:
+    """What a job has for a task with one image."""
+    return (Picture("image", address),)
+
+
 def finished(version: str, *labels: str) -> dict[str, Any]:
     regions = [{"id": label, "type": "brushlabels", "value": {"brushlabels": [label]}} for label in labels]
     return {"result": regions, "score": 0.9 if labels else 0.0, "model_version": version}
@@ -31,6 +36,7 @@ class MemoryStudio:
 
     def __init__(self, tasks: Sequence[int] = ()):
         self.stored: dict[int, list[dict[str, Any]]] = {number: [] for number in tasks}
+        self.annotated: dict[int, list[dict[str, Any]]] = {}
         self.down = False
         self.silently_drops = False
         self.calls: list[str] = []
@@ -43,6 +49,10 @@ class MemoryStudio:
     def predictions(self, task_id: int) -> list[dict[str, Any]]:
         self._called("predictions")
         return list(self.stored.get(task_id, []))
+
+    def annotations(self, task_id: int) -> list[dict[str, Any]]:
+        self._called("annotations")
+        return self.annotated.get(task_id, [])
 
     def create_prediction(self, task_id: int, prediction: Mapping[str, Any]) -> bool:
         self._called("create")
@@ -89,4 +99,4 @@ def delivery(jobs: Jobs, settings: Settings) -> Delivery:
 
 @pytest.fixture
 def job(config: LabelingConfig) -> Job:
-    return Job(1, 7, "/data/upload/1/7.png", config, config.version())
+    return Job(1, 7, one_image("/data/upload/1/7.png"), config, config.version())

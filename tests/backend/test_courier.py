@@ -13,7 +13,7 @@ from backend.courier import LOCK, Courier, until
 from backend.labeling.parsing import LabelingConfig
 from backend.queue.jobs import Job
 from backend.settings import Settings
-from tests.backend.conftest import CONFIG, MemoryStudio, finished, task
+from tests.backend.conftest import CONFIG, MemoryStudio, finished, one_image, task
 from tests.conftest import RedisProcess
 
 
@@ -35,7 +35,7 @@ def event(*numbers: int, action: str = "TASKS_CREATED", config: str = CONFIG) ->
 def finish(courier: Courier, config: LabelingConfig, *numbers: int) -> list[str]:
     ids = []
     for number in numbers:
-        job = Job(1, number, f"/data/upload/1/{number}.png", config, config.version())
+        job = Job(1, number, one_image(f"/data/upload/1/{number}.png"), config, config.version())
         ids.append(courier.jobs.id_of(job))
         courier.jobs.request(job, store.BATCH)
         courier.jobs.finish(ids[-1], finished(job.version, "cat"), ["cat"])
@@ -65,6 +65,24 @@ def test_what_label_studio_already_has_is_not_pushed(
     finish(courier, config, 1, 2)
     deliver_all(courier)
     assert [len(studio.stored[number]) for number in (1, 2)] == [1, 2]
+
+
+def test_a_prediction_that_lacked_an_image_is_replaced_unless_somebody_began_with_it(
+    courier: Courier, studio: MemoryStudio, config: LabelingConfig
+) -> None:
+    ids = finish(courier, config, 1, 2)
+    deliver_all(courier)
+    for job_id in ids:
+        courier.jobs.finish(job_id, {}, [], "1 of 2 images are missing in the prediction: b: 404")
+        assert courier.jobs.requeue(job_id)
+    studio.annotated[2] = [{"id": 1, "parent_prediction": studio.stored[2][0]["id"]}]
+    for job_id in ids:
+        courier.jobs.finish(job_id, finished(config.version(), "cat", "statue"), ["cat", "moai"])
+    deliver_all(courier)
+    assert [[len(one["result"]) for one in studio.stored[number]] for number in (1, 2)] == [[2], [1]]
+    deliver_all(courier)
+    assert "replaces" not in courier.jobs.ticket(ids[0])
+    assert [len(studio.stored[number]) for number in (1, 2)] == [1, 1]
 
 
 def test_a_deleted_task_does_not_hold_up_its_batch(

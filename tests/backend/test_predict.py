@@ -8,11 +8,11 @@ import pytest
 from redis import Redis
 
 from backend import store
-from backend.labeling.parsing import LabelingConfig, image_url
+from backend.labeling.parsing import LabelingConfig, pictures
 from backend.predict import Predictor
 from backend.queue.jobs import Job, State
 from backend.settings import Settings
-from tests.backend.conftest import CONFIG, finished, task
+from tests.backend.conftest import CONFIG, finished, one_image, task
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def predictor(settings: Settings) -> Predictor:
 
 def finish(predictor: Predictor, config: LabelingConfig, asked: dict[str, Any], *labels: str) -> str:
     version = config.version()
-    job_id = predictor.jobs.id_of(Job(1, asked["id"], image_url(config, asked["data"]), config, version))
+    job_id = predictor.jobs.id_of(Job(1, asked["id"], pictures(config, asked["data"]), config, version))
     predictor.jobs.finish(job_id, finished(version, *labels), labels)
     return job_id
 
@@ -137,7 +137,7 @@ def test_redis_down_is_not_ready_within_three_seconds(settings: Settings) -> Non
 
 
 def test_failed_stays_empty_after_its_budget(predictor: Predictor, config: LabelingConfig) -> None:
-    job = Job(1, 1, "/data/upload/1/1.png", config, config.version())
+    job = Job(1, 1, one_image("/data/upload/1/1.png"), config, config.version())
     for _ in range(predictor.settings.car_retries + 1):
         predictor.predict([task(1), task(2)], 1, CONFIG)
         predictor.jobs.fail(predictor.jobs.id_of(job), "404")

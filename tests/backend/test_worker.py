@@ -19,14 +19,15 @@ from redis import Redis
 from rq.exceptions import DequeueTimeout
 from rq.serializers import JSONSerializer
 
-from backend import store, worker
-from backend.labeling.parsing import parse_config
+from backend import failing, store, worker
+from backend.labeling.parsing import Picture, parse_config, pictures
 from backend.masks import brush
 from backend.queue.jobs import Job, Jobs, SegmentJob, State
 from backend.settings import Settings
 from backend.studio.client import StudioError, StudioUnavailable
 from backend.worker import Engine, GPUWorker, TakingQueue
 from model.segmenter import Segmenter
+from tests.backend.conftest import one_image
 
 SCENES = Path(__file__).parents[2] / "model" / "demo" / "scenes" / "studio"
 NAMES = (SCENES / "classes.txt").read_text().splitlines()
@@ -60,7 +61,7 @@ def engine(settings: Settings, loaded: dict[str, Segmenter], monkeypatch: pytest
 def scene_job() -> Job:
     config = parse_config(XML, "demo")
     image = Image.open(SCENES / "images" / "000.png")
-    return Job(1, 7, data_uri(image), config, config.version())
+    return Job(1, 7, one_image(data_uri(image)), config, config.version())
 
 
 def work_off(engine: Engine) -> None:
@@ -87,17 +88,18 @@ def test_a_scene_becomes_brush_regions(engine: Engine, scene_job: Job) -> None:
 
 
 def test_the_alias_is_what_is_stored(engine: Engine, scene_job: Job) -> None:
-    (control,) = scene_job.config.controls
+    (asked,) = scene_job.config.images
+    (control,) = asked.controls
     aliases = tuple((value, f"id-{value}") for value, _ in control.names)
-    config = replace(scene_job.config, controls=(replace(control, names=aliases),))
-    result, found = engine.predict(replace(scene_job, config=config, version=config.version()))
-    stored = [region["value"]["brushlabels"][0] for region in result["result"]]
-    assert stored == [f"id-{label}" for label in found]
+    config = replace(scene_job.config, images=(replace(asked, controls=(replace(control, names=aliases),)),))
+    outcome = engine.predict(replace(scene_job, config=config, version=config.version()))
+    stored = [region["value"]["brushlabels"][0] for region in outcome.prediction["result"]]
+    assert stored == [f"id-{label}" for label in outcome.found]
     assert stored
 
 
 def test_no_label_in_the_image_is_a_final_empty_prediction(engine: Engine, scene_job: Job) -> None:
-    plain = replace(scene_job, image=data_uri(Image.new("RGB", (320, 240), (90, 120, 200))))
+    plain = replace(scene_job, pictures=one_image(data_uri(Image.new("RGB", (320, 240), (90, 120, 200)))))
     engine.jobs.request(plain, store.BATCH)
     work_off(engine)
     assert engine.jobs.result(engine.jobs.id_of(plain)) == {"result": [], "score": 0.0, "model_version": plain.version}
@@ -112,13 +114,125 @@ def test_no_label_in_the_image_is_a_final_empty_prediction(engine: Engine, scene
     ],
 )
 def test_a_bad_image_fails_alone_at_once_and_says_why(engine: Engine, scene_job: Job, image: str, words: str) -> None:
-    bad = replace(scene_job, task=8, image=image)
+    bad = replace(scene_job, task=8, pictures=one_image(image))
     for job in (bad, scene_job):
         engine.jobs.request(job, store.BATCH)
     work_off(engine)
     assert engine.jobs.state(engine.jobs.id_of(bad)) is State.FAILED
     assert words in engine.jobs.ticket(engine.jobs.id_of(bad))["error"]
     assert engine.jobs.state(engine.jobs.id_of(scene_job)) is State.DONE
+
+
+TWO = f"""<View><Image name="left" value="$a"/><Image name="right" value="$b"/>
+  <BrushLabels name="mask" toName="left">{LABELS}</BrushLabels>
+  <BrushLabels name="logo" toName="right"><Label value="firefox logo"/><Label value="moai" alias="head"/></BrushLabels>
+  <RectangleLabels name="box" toName="right"><Label value="moai" alias="head"/></RectangleLabels></View>"""
+
+
+@pytest.fixture
+def pair_job() -> Job:
+    """A task with two images of different size: the scene, and the scene with a margin."""
+    config = parse_config(TWO, "demo")
+    scene = Image.open(SCENES / "images" / "000.png").convert("RGB")
+    wider = Image.new("RGB", (480, 360), (90, 120, 200))
+    wider.paste(scene)
+    pictures = (Picture("left", data_uri(scene)), Picture("right", data_uri(wider)))
+    return Job(1, 7, pictures, config, config.version())
+
+
+def placed(prediction: dict[str, Any] | None) -> set[tuple[str, str, str]]:
+    result = prediction["result"] if prediction else []
+    return {(one["to_name"], one["from_name"], one["value"][one["type"]][0]) for one in result}
+
+
+def test_all_images_of_a_task_come_in_one_prediction(engine: Engine, pair_job: Job) -> None:
+    engine.jobs.request(pair_job, store.BATCH)
+    work_off(engine)
+    job_id = engine.jobs.id_of(pair_job)
+    prediction = engine.jobs.result(job_id)
+    assert placed(prediction) >= {("left", "mask", "moai"), ("right", "logo", "head"), ("right", "box", "head")}
+    assert prediction is not None
+    sizes = {one["to_name"]: (one["original_width"], one["original_height"]) for one in prediction["result"]}
+    assert sizes == {"left": (384, 320), "right": (480, 360)}
+    assert len({one["id"] for one in prediction["result"]}) == len(prediction["result"])
+    scores = engine.scores.scores(1, 7, pair_job.version)
+    assert set(scores) == set(ASKED) | {"head"}
+    assert scores["head"] > 0.5
+    assert engine.jobs.ticket(job_id).keys() & {"error", "kind"} == set()
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_one_image_that_cannot_be_read_does_not_take_the_others_along(engine: Engine, pair_job: Job, gone: int) -> None:
+    pictures = [*pair_job.pictures]
+    pictures[gone] = replace(pictures[gone], address="ftp://somewhere/a.png")
+    broken = replace(pair_job, pictures=tuple(pictures))
+    engine.jobs.request(broken, store.BATCH)
+    work_off(engine)
+    job_id = engine.jobs.id_of(broken)
+    assert engine.jobs.state(job_id) is State.DONE
+    assert {tag for tag, _, _ in placed(engine.jobs.result(job_id))} == {pictures[1 - gone].tag}
+    ((listed, ticket),) = engine.jobs.failures()
+    assert listed == job_id
+    assert ticket["error"].startswith(f"1 of 2 images are missing in the prediction: {pictures[gone].tag}: ftp:")
+    assert ticket["kind"] == "image"
+    assert engine.redis.zscore(store.OUTBOX, job_id) is not None, "the others are delivered"
+
+
+def test_a_task_none_of_whose_images_can_be_read_fails(engine: Engine, pair_job: Job) -> None:
+    gone = tuple(replace(one, address="ftp://somewhere/a.png") for one in pair_job.pictures)
+    broken = replace(pair_job, pictures=gone)
+    engine.jobs.request(broken, store.BATCH)
+    work_off(engine)
+    assert engine.jobs.state(engine.jobs.id_of(broken)) is State.FAILED
+    assert engine.jobs.result(engine.jobs.id_of(broken)) is None
+
+
+def test_an_image_that_may_come_back_is_waited_for_before_it_is_left_out(
+    engine: Engine, pair_job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch, tries = engine.fetcher.fetch, []
+
+    def unreachable(url: str, task_id: int) -> Any:
+        if url != pair_job.pictures[1].address:
+            return fetch(url, task_id)
+        tries.append(url)
+        raise failing.ImageUnavailable("the host is restarting")
+
+    monkeypatch.setattr(engine.fetcher, "fetch", unreachable)
+    monkeypatch.setattr(engine, "studio_is_away", lambda: False)
+    engine.jobs.request(pair_job, store.BATCH)
+    work_off(engine)
+    job_id = engine.jobs.id_of(pair_job)
+    assert len(tries) == 1 + engine.settings.car_retries
+    assert {tag for tag, _, _ in placed(engine.jobs.result(job_id))} == {"left"}
+    assert "right: the host is restarting" in engine.jobs.ticket(job_id)["error"]
+
+    monkeypatch.setattr(engine.fetcher, "fetch", fetch)
+    assert engine.jobs.requeue(job_id)
+    assert engine.jobs.ticket(job_id)["replaces"] == "1"
+    work_off(engine)
+    assert {tag for tag, _, _ in placed(engine.jobs.result(job_id))} == {"left", "right"}
+    assert "error" not in engine.jobs.ticket(job_id)
+    assert list(engine.jobs.failures()) == []
+
+
+def test_the_pages_of_an_image_are_segmented_one_by_one(engine: Engine, scene_job: Job) -> None:
+    config = parse_config(XML.replace("value=", "valueList=", 1), "demo")
+    plain = data_uri(Image.new("RGB", (320, 240), (90, 120, 200)))
+    pages = [plain, scene_job.pictures[0].address]
+    outcome = engine.predict(Job(1, 7, pictures(config, {"image": pages}), config, config.version()))
+    assert outcome.prediction["result"]
+    assert {one["item_index"] for one in outcome.prediction["result"]} == {1}
+
+
+def test_a_task_with_too_many_images_says_so(engine: Engine, scene_job: Job) -> None:
+    pages = tuple(Picture("image", "/a.png", page) for page in range(21))
+    many = replace(scene_job, pictures=pages)
+    engine.jobs.request(many, store.BATCH)
+    work_off(engine)
+    ticket = engine.jobs.ticket(engine.jobs.id_of(many))
+    assert (ticket["state"], ticket["kind"]) == ("failed", "image")
+    assert "21 images, more than CAR_TASK_IMAGES (20)" in ticket["error"]
 
 
 def test_what_may_pass_is_tried_again_then_given_up(
@@ -128,7 +242,7 @@ def test_what_may_pass_is_tried_again_then_given_up(
 
     def unreachable(url: str, task_id: int) -> Any:
         tries.append(url)
-        raise worker.ImageUnavailable("Label Studio is restarting")
+        raise failing.ImageUnavailable("Label Studio is restarting")
 
     monkeypatch.setattr(engine.fetcher, "fetch", unreachable)
     monkeypatch.setattr(engine, "studio_is_away", lambda: False)
@@ -145,7 +259,7 @@ def test_what_passed_is_done(engine: Engine, scene_job: Job, monkeypatch: pytest
     def restarting(url: str, task_id: int) -> Any:
         tries.append(url)
         if len(tries) < 3:
-            raise worker.ImageUnavailable("Label Studio is restarting")
+            raise failing.ImageUnavailable("Label Studio is restarting")
         return fetch(url, task_id)
 
     monkeypatch.setattr(engine.fetcher, "fetch", restarting)
@@ -184,7 +298,7 @@ def test_while_label_studio_is_away_nothing_costs_a_try(
         nonlocal away
         away = next(answers, False)
         if away:
-            raise worker.ImageUnavailable("the connection to localhost broke")
+            raise failing.ImageUnavailable("the connection to localhost broke")
         return fetch(url, task_id)
 
     monkeypatch.setattr(engine.fetcher, "fetch", fetch_if_there)

@@ -134,7 +134,7 @@ def test_start_training_writes_what_is_proposed_into_the_labeling_config(
     label_studio.studio.session.send("POST", f"/api/ml/{connected['id']}/train", json={}, timeout=60)
 
     def written() -> Any:
-        return parse_config((project.studio.project(project.id) or {})["label_config"], "demo").overrides
+        return parse_config((project.studio.project(project.id) or {})["label_config"], "demo").images[0].overrides
 
     assert eventually(written, 60, "the settings in the labeling config") == (("eta", "0.2"), ("lambda", "0.7"))
     found = parse_config((project.studio.project(project.id) or {})["label_config"], "demo")

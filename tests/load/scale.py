@@ -16,7 +16,7 @@ import numpy as np
 
 from backend import store
 from backend.images.fetcher import ImageFetcher, decode_image
-from backend.labeling.parsing import parse_config
+from backend.labeling.parsing import Picture, parse_config
 from backend.masks import brush
 from backend.queue.jobs import Job, Jobs
 from backend.settings import Settings
@@ -45,7 +45,7 @@ class Bench:
 
     def job(self, task: int) -> Job:
         image = f"/data/upload/{PROJECT}/{task:08x}-photo.jpg"
-        return Job(PROJECT, task, image, self.config, self.version)
+        return Job(PROJECT, task, (Picture("image", image),), self.config, self.version)
 
     def open_jobs(self) -> int:
         return int(self.rig.redis.zcard(store.OPEN))
@@ -149,7 +149,9 @@ def stages(repeats: int = 30) -> dict[str, float]:
         jobs = [bench.job(task) for task in tasks]
         with rig.without_courier():
             cpu = {
-                "fetch and decode": _cpu_ms(lambda i: fetcher.fetch(jobs[i].image, jobs[i].task), repeats),
+                "fetch and decode": _cpu_ms(
+                    lambda i: fetcher.fetch(jobs[i].pictures[0].address, jobs[i].task), repeats
+                ),
                 "of that, decode": _cpu_ms(lambda i: decode_image(data, fetcher._limits), repeats),
                 "encode two masks": _cpu_ms(
                     lambda i: [brush.region(mask, "cat", "mask", "image", 0.9, "x") for mask in masks], repeats

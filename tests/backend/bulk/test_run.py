@@ -161,6 +161,21 @@ def test_failures_are_counted_by_reason_and_the_rest_is_done(world: World) -> No
     assert bulk.progress.failed == {"it is no image": 2, "404": 1}
 
 
+def test_a_task_that_lacks_an_image_is_delivered_and_counted_with_its_reason(world: World) -> None:
+    world.stub.shelf.add_tasks(2)
+    bulk = Bulk(world.studio, world.jobs, world.plan())
+    bulk.step()
+    while job := world.take():
+        job_id = world.jobs.id_of(job)
+        world.jobs.start(job_id)
+        world.jobs.finish(job_id, world.prediction(job, "cat"), ["cat"], "b: 404" if job.task == 1 else "")
+    world.deliver()
+    assert not bulk.step()
+    assert bulk.progress == Progress(done=1, failed=bulk.progress.failed)
+    assert bulk.progress.failed == {"b: 404": 1}
+    assert [len(versions) for versions in world.stored()] == [1, 1]
+
+
 def test_tasks_without_an_image_are_failures_too(world: World) -> None:
     world.stub.config = CONFIG.replace("$image", "$photo")
     world.stub.shelf.add_tasks(3)

@@ -28,6 +28,7 @@ from backend.queue.job import Job
 from backend.settings import Settings
 from model.palette import colors
 from tests.backend.bulk.test_run import World
+from tests.backend.conftest import one_image
 from tests.load.stub_studio import CONFIG, PROJECT, TOKEN
 
 CAT = np.zeros((4, 6), bool)
@@ -152,7 +153,7 @@ def test_no_room_is_told(world: DrawingWorld, monkeypatch: pytest.MonkeyPatch) -
 def trial(*labels: str, seconds: float = 2.0, **scores: float) -> Trial:
     config = parse_config(CONFIG, "demo")
     regions = [brush.region(CAT, label, "mask", "image", 0.9, label) for label in labels]
-    job = Job(1, 7, "/a.png", config, config.version(), trial=True)
+    job = Job(1, 7, one_image("/a.png"), config, config.version(), trial=True)
     return Trial(job, {"result": regions}, seconds=seconds, scores=scores, stored_bytes=2000, kept_bytes=500)
 
 
@@ -186,7 +187,7 @@ def test_polygons_are_shown_too_and_each_control_may_store_another_name() -> Non
     common = {"original_width": 6, "original_height": 4, "to_name": "image", "score": 0.8, "type": "polygonlabels"}
     polygon = {**common, "from_name": "mask", "value": {"points": points, "polygonlabels": ["cat"], "closed": True}}
     stroke = brush.region(CAT, "felis", "b", "image", 0.8, "x")
-    shown = Trial(Job(1, 7, "/a.png", config, "v"), {"result": [polygon, stroke]})
+    shown = Trial(Job(1, 7, one_image("/a.png"), config, "v"), {"result": [polygon, stroke]})
     assert [(one.label, one.kept) for one in labels_of(shown, colors(4))] == [
         ("cat", True),
         ("dog", False),
@@ -215,7 +216,7 @@ def test_whatever_people_wrote_is_shown_as_text() -> None:
     def away(url: str, task: int) -> Any:
         raise ImageUnavailable(f"no answer for {name}")
 
-    shown = Trial(Job(1, 7, "/a.png", config, "v"), {"result": []})
+    shown = Trial(Job(1, 7, one_image("/a.png"), config, "v"), {"result": []})
     html = page(name, config, [shown], sample.tally_of([shown], config), None, away)
     assert "<b>" not in html
     assert "The image cannot be shown: no answer for &lt;b&gt;bold&lt;/b&gt; &amp; co" in html

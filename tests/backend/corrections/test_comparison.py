@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from backend.corrections.comparison import ComparisonError, boundary_f, compare, outline
+from backend.corrections.comparison import ComparisonError, boundary_f, compare, outline, union_masks
 from backend.corrections.records import Kind
 from backend.masks import brush
 
@@ -79,6 +79,32 @@ def test_an_empty_prediction_is_compared_with_whatever_was_drawn() -> None:
 def test_what_cannot_be_compared_says_why(broken: dict[str, Any], words: str) -> None:
     with pytest.raises(ComparisonError, match=words):
         compare([region("cat", *CAT)], [broken])
+
+
+def on(place: tuple[str, int], one: dict[str, Any]) -> dict[str, Any]:
+    return {**one, "to_name": place[0], "item_index": place[1]}
+
+
+@pytest.mark.parametrize("place", [("right", 0), ("image", 1)])
+def test_each_image_is_compared_by_itself_and_a_label_counts_in_all(place: tuple[str, int]) -> None:
+    small = ("#.", "..")
+    predicted = [region("cat", *CAT), on(place, region("cat", *small)), region("dog", *DOG)]
+    submitted = [
+        region("cat", *CAT),
+        on(place, region("cat", ".#", "..")),
+        on(place, region("fish", *small, control="b")),
+    ]
+    size, changes = compare(predicted, submitted)
+    assert size == (4, 4)
+    assert {c.label: (c.kind, c.predicted, c.submitted, c.common) for c in changes} == {
+        "cat": (Kind.CHANGED, 5, 5, 4),
+        "dog": (Kind.REMOVED, 4, 0, 0),
+    }
+    _, changes = compare(predicted[:1], submitted)
+    assert {c.label: c.kind for c in changes} == {"cat": Kind.CHANGED, "fish": Kind.ADDED}, (
+        "an image without prediction"
+    )
+    assert {label: mask.sum() for label, mask in union_masks(submitted)[place].items()} == {"cat": 1, "fish": 1}
 
 
 def square(side: int, top: int, left: int, of: int = 200) -> np.ndarray:

@@ -43,7 +43,8 @@ def test_what_is_applied_stands_in_the_labeling_config() -> None:
     xml = applied(XML, GOOD, "demo")
     config = parse_config(xml, "demo")
     assert config.thresholds() == {"cat": 0.31, "moai": 0.5}
-    assert (config.model_preset().eta, config.model_preset().lambda_) == (0.2, 0.7)
+    preset = config.model_preset(config.images[0])
+    assert (preset.eta, preset.lambda_) == (0.2, 0.7)
     assert "<!-- kept -->" in xml
     assert config.version() != VERSION
 

@@ -16,6 +16,7 @@ from backend.queue.jobs import Job
 from backend.settings import Settings
 from backend.worker import Engine
 from model.segmenter import Segmentation
+from tests.backend.conftest import one_image
 
 
 class FindsACat:
@@ -29,10 +30,10 @@ class FindsACat:
 def test_dropped_labels_leave_their_score(settings: Settings, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (32, 24)).save(buffer, "PNG")
-    here = replace(job, image=f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}")
+    here = replace(job, pictures=one_image(f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"))
     engine = Engine(settings)
     monkeypatch.setattr(engine, "segmenter", lambda config: FindsACat())
-    _, found = engine.predict(here)
+    found = engine.predict(here).found
     assert found == ("cat",)
     scores = ScoreBook(engine.redis, settings).scores(here.project, here.task, here.version)
     assert scores == {"cat": 0.75, "statue": 0.0625}, "by the name that is stored: the alias"

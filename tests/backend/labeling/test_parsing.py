@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.labeling.parsing import ConfigError, Control, Label, LabelingConfig, for_task, image_url, parse_config
+from backend.labeling.parsing import (
+    ConfigError,
+    Control,
+    ImageTag,
+    Label,
+    LabelingConfig,
+    Picture,
+    for_task,
+    parse_config,
+    pictures,
+)
 
 
 def xml(labels: str = '<Label value="cat"/>', control: str = "", image: str = 'value="$image"') -> str:
@@ -38,7 +48,40 @@ def refused(words: str) -> AbstractContextManager[object]:
         pytest.param('<!DOCTYPE v [<!ENTITY a "b">]><View>&a;</View>', refused("entities"), id="entity"),
         pytest.param("<View/>", refused("no <Image>"), id="no image"),
         pytest.param('<View><Image name="image" value="$image"/></View>', refused("no <BrushLabels>"), id="no control"),
-        pytest.param(xml().replace('toName="image"', 'toName="photo"'), refused("toName"), id="points nowhere"),
+        pytest.param(xml().replace('toName="image"', 'toName="photo"'), refused("'photo', which is no"), id="nowhere"),
+        pytest.param(
+            SHAPES.replace('toName="other"', 'toName="othr"'), refused("'othr', which is no tag"), id="one nowhere"
+        ),
+        pytest.param(xml().replace('toName="image"', ""), refused("points to '', which is no tag"), id="no toName"),
+        pytest.param(
+            xml().replace('toName="image"', 'toName="clip"').replace("<View>", '<View><Video name="clip"/>'),
+            refused("No <BrushLabels> points to an <Image>"),
+            id="points to a video",
+        ),
+        pytest.param(xml().replace('name="mask"', ""), refused("has no name"), id="no name"),
+        pytest.param(SHAPES.replace('"outline"', '"mask"'), refused("same name: 'mask'"), id="two of one name"),
+        pytest.param(SHAPES.replace('name="other"', 'name="image"'), refused("same name"), id="two images of one name"),
+        pytest.param(
+            xml().replace("<View>", '<View><Image name="beside" value="$b"/>'), nullcontext(), id="an image to look at"
+        ),
+        pytest.param(xml(image='valueList="images"'), refused("needs value="), id="pages without field"),
+        pytest.param(
+            SHAPES.replace('name="elsewhere"', 'name="elsewhere" car_eta="high"'), refused("eta"), id="second image"
+        ),
+        pytest.param(
+            SHAPES.replace('name="elsewhere"', 'name="elsewhere" car_preset="photos"').replace(
+                'name="mask"', 'name="mask" car_preset="demo"'
+            ),
+            refused("differ in car_preset"),
+            id="two presets",
+        ),
+        pytest.param(
+            SHAPES.replace('name="elsewhere"', 'name="elsewhere" car_eta="0.4"').replace(
+                'name="mask"', 'name="mask" car_eta="0.3"'
+            ),
+            nullcontext(),
+            id="a setting for each image",
+        ),
         pytest.param(xml(labels=""), refused("no <Label>"), id="no label"),
         pytest.param(xml('<Label value=" "/>'), refused("no value"), id="empty label"),
         pytest.param(xml('<Label value="a"/><Label value="a"/>'), refused("same value: 'a'"), id="twice"),
@@ -79,7 +122,10 @@ def test_labels_carry_prompts_aliases_and_thresholds() -> None:
         Label("Moai", "statue", ("a stone head, on an island",), 0.7),
     )
     assert config.thresholds() == {"Coke": 0.4, "Moai": 0.7}
-    assert [query.prompts[0] for query in config.queries()] == ["coca cola logo", "a stone head, on an island"]
+    assert [query.prompts[0] for query in config.images[0].queries()] == [
+        "coca cola logo",
+        "a stone head, on an island",
+    ]
 
 
 @pytest.mark.parametrize("value", ['say "hi"', "{curly}", "%s", "🦊", "a < b & c", "naïve", "x" * 500])
@@ -88,13 +134,16 @@ def test_any_text_may_be_a_label(value: str) -> None:
     assert parse_config(xml(f'<Label value="{escaped}"/>'), "demo").labels[0].value == value
 
 
-def test_the_first_control_that_is_not_skipped_is_served() -> None:
+def test_controls_that_are_not_skipped_are_served() -> None:
     text = """<View><Image name="image" value="$photo"/>
       <BrushLabels name="one" toName="image" model_skip="true"><Label value="a"/></BrushLabels>
       <BrushLabels name="two" toName="image"><Label value="b"/></BrushLabels></View>"""
     config = parse_config(text, "demo")
-    assert [control.from_name for control in config.controls] == ["two"]
-    assert (config.image_field, config.skip) == ("photo", False)
+    ((image,), skip) = config.images, config.skip
+    assert [control.from_name for control in image.controls] == ["two"]
+    assert (image.field, skip) == ("photo", False)
+    (image,) = parse_config(text, "demo", skipped=True).images
+    assert [control.from_name for control in image.controls] == ["one", "two"]
 
 
 def test_skipping_everything_is_not_an_error() -> None:
@@ -135,9 +184,8 @@ words = st.text(min_size=1, max_size=8)
 def test_a_config_survives_json(values: list[str], threshold: float | None) -> None:
     labels = tuple(Label(value, value, (value, "x"), threshold) for value in values)
     controls = (Control("brush", "mask", tuple((value, value) for value in values), "components", True),)
-    config = LabelingConfig(
-        controls, "image", "image", labels[:1], "demo", (("refine", "none"),), task_labels=labels[1:]
-    )
+    image = ImageTag("image", "image", controls, labels[:1], (("refine", "none"),), True, task_labels=labels[1:])
+    config = LabelingConfig((image, image), "demo")
     assert LabelingConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
@@ -151,13 +199,50 @@ def test_a_config_survives_json(values: list[str], threshold: float | None) -> N
         ({"image": ""}, "", refused("'image'")),
     ],
 )
-def test_image_url(data: dict[str, object], expected: str, outcome: AbstractContextManager[object]) -> None:
+def test_where_an_image_is(data: dict[str, object], expected: str, outcome: AbstractContextManager[object]) -> None:
     with outcome:
-        assert image_url(parse_config(xml(), "demo"), data) == expected
+        assert pictures(parse_config(xml(), "demo"), data) == (Picture("image", expected),)
+
+
+TWO = parse_config(SHAPES, "demo")
+PAGES = parse_config(xml(image='valueList="$pages"'), "demo")
+
+
+@pytest.mark.parametrize(
+    ("config", "data", "expected", "outcome"),
+    [
+        (TWO, {"image": "/a", "other": "/b"}, [("image", "/a", None), ("other", "/b", None)], nullcontext()),
+        (TWO, {"image": None, "other": "/b"}, [("other", "/b", None)], nullcontext()),
+        (TWO, {"other": "/b"}, [("other", "/b", None)], nullcontext()),
+        (TWO, {"$undefined$": "/b"}, [], refused("in its field 'image', 'other'")),
+        (PAGES, {"pages": ["/a", "", "/c"]}, [("image", "/a", 0), ("image", "/c", 2)], nullcontext()),
+        (PAGES, {"pages": []}, [], refused("'pages'")),
+        (PAGES, {"pages": "/a"}, [], refused("'pages'")),
+    ],
+)
+def test_where_several_images_are(
+    config: LabelingConfig,
+    data: dict[str, object],
+    expected: list[tuple[str, str, int | None]],
+    outcome: AbstractContextManager[object],
+) -> None:
+    with outcome:
+        assert pictures(config, data) == tuple(Picture(*one) for one in expected)
+
+
+def test_each_image_has_the_labels_of_its_own_controls() -> None:
+    image, other = TWO.images
+    assert [query.label for query in image.queries()] == ["cat", "dog", "fox"]
+    assert [query.label for query in other.queries()] == ["bird"]
+    assert [label.value for label in TWO.labels] == ["cat", "dog", "fox", "bird"]
+    assert TWO.names() == {"felis": "cat", "dog": "dog", "cat": "cat", "fox": "fox", "bird": "bird"}
+    alone = parse_config(SHAPES.replace('name="elsewhere"', 'name="elsewhere" model_skip="true"'), "demo")
+    assert alone.images == TWO.images[:1]
+    assert alone.version() != TWO.version()
 
 
 def test_all_controls_of_one_image_share_a_vocabulary() -> None:
-    config = parse_config(SHAPES, "demo")
+    (config, _) = parse_config(SHAPES, "demo").images
     assert config.controls == (
         Control("brush", "mask", (("cat", "felis"), ("dog", "dog"))),
         Control("polygon", "outline", (("cat", "cat"),)),
@@ -169,9 +254,10 @@ def test_all_controls_of_one_image_share_a_vocabulary() -> None:
 
 def test_stuff_is_searched_apart_from_things() -> None:
     config = parse_config(xml('<Label value="sky" car_group="stuff"/><Label value="cat"/>'), "photos")
-    assert [query.stuff for query in config.queries()] == [True, False]
-    assert config.model_preset().mutual == "paper"
-    assert parse_config(xml(), "photos").model_preset().mutual == "none"
+    assert [query.stuff for query in config.images[0].queries()] == [True, False]
+    things = parse_config(xml(), "photos")
+    assert config.model_preset(config.images[0]).mutual == "paper"
+    assert things.model_preset(things.images[0]).mutual == "none"
 
 
 DYNAMIC = xml('<Label value="cat" alias="felis"/>', 'value="$labels" model_score_threshold="0.3"')
@@ -194,8 +280,9 @@ def test_labels_of_a_task(listed: object, expected: dict[str, str], outcome: Abs
     config = parse_config(DYNAMIC, "demo")
     with outcome:
         own = for_task(config, {"labels": listed})
-        assert own.names(own.controls[0]) == expected
-        assert [query.label for query in own.queries()] == list(expected)
+        (image,) = own.images
+        assert image.names(image.controls[0]) == expected
+        assert [query.label for query in image.queries()] == list(expected)
         assert own.version() == config.version()
 
 

@@ -146,7 +146,7 @@ def test_demo_config_is_one_that_the_backend_understands() -> None:
     assert len(scenes.images) >= 24
     assert len(scenes.labels) == 20
     config = parse_config(labeling_config((*scenes.labels, 'a "quoted" <label>')), "demo")
-    assert [control.from_name for control in config.controls] == ["label"]
+    assert [control.from_name for control in config.images[0].controls] == ["label"]
     assert [label.value for label in config.labels] == [*scenes.labels, 'a "quoted" <label>']
 
 

@@ -10,9 +10,10 @@ import numpy.typing as npt
 import pytest
 
 from backend.export.regions import regions
-from backend.labeling.config import Control, Label, LabelingConfig
-from backend.masks.results import parts, prediction, region_id
+from backend.labeling.config import Control, ImageTag, Label, LabelingConfig, Picture
+from backend.masks.results import parts, prediction, region_id, regions_of
 from backend.queue.job import Job
+from tests.backend.conftest import one_image
 
 LABELS = (Label("cat", "felis", ("cat",)), Label("dog", "dog", ("dog",)))
 NAMES = (("cat", "felis"), ("dog", "dog"))
@@ -26,7 +27,12 @@ class Found:
 
 
 def job(*controls: Control, labels: tuple[Label, ...] = LABELS) -> Job:
-    return Job(1, 7, "/a.png", LabelingConfig(controls, "image", "image", labels, "demo"), "v1")
+    image = ImageTag("image", "image", controls, labels)
+    return Job(1, 7, one_image("/a.png"), LabelingConfig((image,), "demo"), "v1")
+
+
+def filled(asked: Job, found: Found) -> list[dict[str, Any]]:
+    return regions_of(asked, asked.pictures[0], found)
 
 
 def masks(*boxes: tuple[int, int, int, int]) -> npt.NDArray[np.bool_]:
@@ -46,7 +52,7 @@ def described(one: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def test_each_control_is_filled_in_its_own_way() -> None:
-    whole = prediction(
+    result = filled(
         job(
             Control("brush", "mask", NAMES),
             Control("polygon", "outline", (("cat", "cat"),)),
@@ -55,17 +61,16 @@ def test_each_control_is_filled_in_its_own_way() -> None:
         ),
         FOUND,
     )
-    assert [described(one) for one in whole["result"]] == [
+    assert [described(one) for one in result] == [
         ("mask", "brushlabels", "felis"),
         ("outline", "polygonlabels", "cat"),
         ("outline", "polygonlabels", "cat"),
         ("box", "rectanglelabels", "felis"),
         ("box", "rectanglelabels", "felis"),
     ]
-    assert {one["score"] for one in whole["result"]} == {0.75}
-    assert (whole["score"], whole["model_version"]) == (0.75, "v1")
-    assert len({one["id"] for one in whole["result"]}) == 5
-    large, small = whole["result"][3:]
+    assert {one["score"] for one in result} == {0.75}
+    assert len({one["id"] for one in result}) == 5
+    large, small = result[3:]
     assert {name: large["value"][name] for name in ("x", "y", "width", "height", "rotation")} == {
         "x": 50.0,
         "y": 50.0,
@@ -78,7 +83,7 @@ def test_each_control_is_filled_in_its_own_way() -> None:
 
 @pytest.mark.parametrize(("kind", "same"), [("brush", 1.0), ("rectangle", 1.0), ("polygon", 0.7)])
 def test_what_is_written_is_read_back(kind: str, same: float) -> None:
-    result = prediction(job(Control(kind, "mask", NAMES, "components")), FOUND)["result"]
+    result = filled(job(Control(kind, "mask", NAMES, "components")), FOUND)
     read = regions(result, ["felis"])
     assert len(read) == 2
     union = read[0].mask | read[1].mask
@@ -87,9 +92,9 @@ def test_what_is_written_is_read_back(kind: str, same: float) -> None:
 
 def test_one_region_per_label_unless_parts_are_asked_for() -> None:
     for instances, count in (("one", 1), ("components", 2)):
-        result = prediction(job(Control("brush", "mask", NAMES, instances)), FOUND)["result"]
+        result = filled(job(Control("brush", "mask", NAMES, instances)), FOUND)
         assert len(result) == count
-    boxes = prediction(job(Control("rectangle", "box", NAMES)), FOUND)["result"]
+    boxes = filled(job(Control("rectangle", "box", NAMES)), FOUND)
     assert [one["value"]["height"] for one in boxes] == [80.0]
 
 
@@ -104,17 +109,18 @@ def test_parts_are_sorted_by_size_and_the_rest_stays_together() -> None:
 
 def test_lines_of_pixels_are_no_polygons() -> None:
     line = Found(("cat",), masks((3, 4, 5, 30))[None], np.array([0.5], np.float32))
-    assert prediction(job(Control("polygon", "outline", NAMES)), line)["result"] == []
+    assert filled(job(Control("polygon", "outline", NAMES)), line) == []
 
 
 def test_a_label_of_the_task_is_stored_where_labels_are_dynamic() -> None:
     asked = job(Control("brush", "mask", (), dynamic=True), Control("brush", "fixed", NAMES), labels=LABELS[1:])
-    asked = replace(asked, config=replace(asked.config, task_labels=LABELS[:1]))
-    assert [described(one) for one in prediction(asked, FOUND)["result"]] == [
+    (image,) = asked.config.images
+    asked, plain = replace(asked, config=replace(asked.config, images=(replace(image, task_labels=LABELS[:1]),))), asked
+    assert [described(one) for one in filled(asked, FOUND)] == [
         ("mask", "brushlabels", "felis"),
         ("fixed", "brushlabels", "felis"),
     ]
-    assert asked.id_at("") != replace(asked, config=replace(asked.config, task_labels=LABELS[:0])).id_at("")
+    assert asked.id_at("") != plain.id_at("")
 
 
 def test_region_ids_are_stable_and_distinct() -> None:
@@ -127,9 +133,18 @@ def test_region_ids_are_stable_and_distinct() -> None:
 
 
 def test_nothing_found_is_an_empty_prediction() -> None:
+    asked = job(Control("brush", "mask", NAMES))
     nothing = Found((), np.zeros((0, 20, 40), bool), np.zeros(0, np.float32))
-    assert prediction(job(Control("brush", "mask", NAMES)), nothing) == {
+    assert prediction(asked, filled(asked, nothing), nothing.scores) == {
         "result": [],
         "score": 0.0,
         "model_version": "v1",
     }
+
+
+def test_the_pages_of_an_image_are_told_apart() -> None:
+    asked = job(Control("brush", "mask", NAMES), Control("rectangle", "box", NAMES))
+    pages = [regions_of(asked, Picture("image", "/a.png", page), FOUND) for page in (0, 1)]
+    assert [one["item_index"] for page in pages for one in page] == [0, 0, 1, 1]
+    ids = [one["id"] for page in [filled(asked, FOUND), *pages] for one in page]
+    assert len(set(ids)) == len(ids)

@@ -9,6 +9,7 @@ from backend import store
 from backend.commands.requeue import requeue
 from backend.queue.jobs import TOGETHER, Job, Jobs, State
 from backend.settings import Settings
+from tests.backend.conftest import one_image
 
 
 def queued_ids(jobs: Jobs, queue: str) -> list[str]:
@@ -18,7 +19,12 @@ def queued_ids(jobs: Jobs, queue: str) -> list[str]:
 def test_the_id_tells_task_and_project_and_depends_on_what_is_asked(job: Job) -> None:
     job_id = job.id_at("http://a")
     assert job_id.startswith("p1-t7-")
-    others = [replace(job, image="/x.png"), replace(job, version="v2"), replace(job, task=8), replace(job, project=2)]
+    others = [
+        replace(job, pictures=one_image("/x.png")),
+        replace(job, version="v2"),
+        replace(job, task=8),
+        replace(job, project=2),
+    ]
     assert len({job_id, job.id_at("http://b"), *(other.id_at("http://a") for other in others)}) == 6
     assert job.id_at("http://a") == job_id
 

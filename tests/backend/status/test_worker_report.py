@@ -27,7 +27,7 @@ from backend.status.reports import Device, Doing
 from backend.studio.client import StudioError, StudioUnavailable
 from backend.worker import Engine, GPUWorker, TakingQueue, VersionMismatch
 from model.segmenter import Segmentation
-from tests.backend.conftest import CONFIG
+from tests.backend.conftest import CONFIG, one_image
 from tests.backend.test_worker import work_off
 
 
@@ -70,7 +70,7 @@ def picture() -> Job:
     Image.new("RGB", (8, 6)).save(buffer, "PNG")
     config = parse_config(CONFIG, "demo")
     image = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    return Job(1, 7, image, config, config.version())
+    return Job(1, 7, one_image(image), config, config.version())
 
 
 @pytest.fixture
