@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from redis import Redis
@@ -23,7 +23,7 @@ from backend.bulk.refresh import remove
 from backend.corrections.corrector import Corrector
 from backend.delivery import Delivery, backoff
 from backend.predict import Predictor
-from backend.queue.cancel import cancel_outdated, current_version
+from backend.queue.cancel import cancel_outdated, cancel_tasks, current_version, open_tasks
 from backend.queue.jobs import Job, Jobs
 from backend.queue.sweep import renew_outdated, sweep
 from backend.settings import Settings
@@ -56,7 +56,9 @@ class Courier:
         self.delivery = Delivery(self.redis, self.jobs, settings.car_verify_seconds)
         self.studio = studio or Studio(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
         self.corrector = Corrector(self.redis, settings, self.studio)
-        self.webhooks = Webhooks(self.redis, settings, Predictor(settings), self.corrector.hear, self.cancel_outdated)
+        self.webhooks = Webhooks(
+            self.redis, settings, Predictor(settings), self.corrector.hear, self.cancel_outdated, self.cancel_deleted
+        )
         self.name = uuid.uuid4().hex
         self._refresh = self.redis.register_script(_REFRESH)
         self._swept = 0.0
@@ -97,6 +99,20 @@ class Courier:
             return True
         version = current_version(found["label_config"], self.settings) if found else None
         cancel_outdated(self.jobs, project, version)
+        return True
+
+    def cancel_deleted(self, project: int, tasks: Collection[int]) -> bool:
+        """Cancel the jobs of tasks that were deleted; False when Label Studio is away, so that it cannot be told.
+
+        Label Studio is asked whether they are gone, as a forged event would say so of tasks that are there.
+        """
+        asked_for = open_tasks(self.jobs, project) & set(tasks)
+        try:
+            cancel_tasks(self.jobs, project, asked_for - self.studio.existing_tasks(project, sorted(asked_for)))
+        except StudioUnavailable:
+            return False
+        except StudioError as error:
+            log.error("tasks of project %s may be deleted, but it cannot be read: %s", project, error)
         return True
 
     def deliver(self) -> int:

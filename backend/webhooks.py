@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
 
 from redis import Redis
@@ -23,6 +23,9 @@ from backend.studio.client import Studio, StudioError
 
 log = logging.getLogger(__name__)
 
+TASKS_CREATED = "TASKS_CREATED"
+TASKS_DELETED = "TASKS_DELETED"
+"""Label Studio's names for the webhooks about tasks."""
 FULL_SECONDS = 5.0
 """Pause before an import is tried again for which there was no room."""
 PROTECT_EVERY = 1.0
@@ -44,16 +47,19 @@ class Webhooks:
         predictor: Predictor,
         hear: Callable[[Mapping[str, Any]], None] = lambda event: None,
         changed: Callable[[int], bool] = lambda project: True,
+        deleted: Callable[[int, Collection[int]], bool] = lambda project, tasks: True,
     ):
         """`hear` is told of every event, whatever becomes of it here; `changed` of projects that may have changed.
 
-        `changed` answers whether that is dealt with; if not, it is told again.
+        `deleted` is told of a project's tasks that may be gone. Both answer whether that is dealt with; if not, they
+        are told again.
         """
         self.redis = redis
         self.settings = settings
         self.predictor = predictor
         self.hear = hear
         self.changed = changed
+        self.deleted = deleted
         self._protected: set[str] = set()
         self._looked = 0.0
         self._full_until = 0.0
@@ -83,7 +89,9 @@ class Webhooks:
         self.hear(event)
         if event.get("action") == PROJECT_UPDATED:
             return self.changed(int(event["project"]["id"]))
-        if event.get("action") != "TASKS_CREATED":
+        if event.get("action") == TASKS_DELETED and "project" in event:
+            return self.deleted(int(event["project"]["id"]), {int(task["id"]) for task in event["tasks"]})
+        if event.get("action") != TASKS_CREATED:
             return True
         project = event["project"]
         try:

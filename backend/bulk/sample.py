@@ -21,6 +21,7 @@ from backend.predict import job_of
 from backend.queue.job import Job, State
 from backend.queue.jobs import Jobs, found_scores
 from backend.studio.client import Studio, TaskFilter
+from backend.words import duration
 
 POLL_SECONDS = 0.25
 
@@ -44,12 +45,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a whole run would take: hours with the workers that are alive, bytes in Label Studio and in Redis."""
+    """What a whole run would take: seconds with the workers that are alive, bytes in Label Studio and in Redis."""
 
     tasks: int
     workers: int
     seconds_each: float
-    hours: float
+    seconds: float
     stored_bytes: int
     kept_bytes: int
 
@@ -122,13 +123,13 @@ def estimate(trials: list[Trial], tasks: int, workers: int) -> Estimate | None:
     stored, kept = (
         round(tasks * fmean(sizes)) for sizes in zip(*((one.stored_bytes, one.kept_bytes) for one in done), strict=True)
     )
-    return Estimate(tasks, workers, each, each * tasks / max(workers, 1) / 3600, stored, kept)
+    return Estimate(tasks, workers, each, each * tasks / max(workers, 1), stored, kept)
 
 
 def estimate_text(found: Estimate) -> str:
     """One sentence for people."""
     return (
-        f"{found.tasks} tasks at {found.seconds_each:.1f} s each take {found.hours:.1f} hours with "
+        f"{found.tasks} tasks at {found.seconds_each:.1f} s each take {duration(found.seconds)} with "
         f"{max(found.workers, 1)} worker{'s' if found.workers > 1 else ''}, about "
         f"{_megabytes(found.stored_bytes)} in Label Studio's database and {_megabytes(found.kept_bytes)} in Redis."
     )

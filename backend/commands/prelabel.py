@@ -23,6 +23,7 @@ from backend.labeling.parsing import ConfigError
 from backend.queue.failures import requeue_command
 from backend.queue.jobs import Jobs
 from backend.studio.client import Studio, StudioError
+from backend.words import duration
 
 RULE = (
     "--ontology and --threshold change what is looked for. Try them with --sample (or look at --dry-run); for the "
@@ -175,8 +176,8 @@ def _dry_run(args: argparse.Namespace, jobs: Jobs, plan: Plan) -> int:
     lines = [f"Project {plan.project}, {plan.version}: {plan.todo} of {plan.total} tasks would be asked for."]
     lines += vocabulary_lines(plan.config)
     if found.seconds is not None:
-        hours = found.seconds * plan.todo / max(alive, 1) / 3600
-        lines.append(f"At {found.seconds:.1f} s each, as so far, that is {hours:.1f} hours.")
+        needed = duration(found.seconds * plan.todo / max(alive, 1))
+        lines.append(f"At {found.seconds:.1f} s each, as so far, that is {needed}.")
     lines.append(hindrance(jobs, plan.project) or f"Workers alive: {alive}.")
     print("\n".join(lines))
     if args.json:

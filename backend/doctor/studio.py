@@ -14,6 +14,16 @@ from backend.studio.client import SECRET_HEADER, Studio, StudioError, StudioUnav
 from backend.studio.session import token_type
 
 TOKENS = {"legacy": "legacy token", "refresh": "personal access token", "access": "access token"}
+NEEDED = {
+    "TASKS_CREATED": "imports are not pre-labelled",
+    "TASKS_DELETED": "deleted tasks are segmented all the same",
+    "PROJECT_UPDATED": "what was queued for an old labeling config is not cancelled",
+    "ANNOTATION_CREATED": "corrections are not compared",
+    "ANNOTATION_UPDATED": "corrections are not compared",
+    "ANNOTATIONS_CREATED": "corrections are not compared",
+    "ANNOTATIONS_DELETED": "corrections are not compared",
+}
+"""Actions that the courier listens to, with what goes wrong without them."""
 CONNECT = "In Label Studio: Settings > Model > Connect Model, with the backend's address as Label Studio reaches it."
 RESERVED = (
     'Should it say "URL resolves to a reserved network address": start Label Studio with '
@@ -139,8 +149,15 @@ def webhook(webhooks: list[dict[str, Any]], backend_url: str, settings: Settings
     fix = f"In Settings > Webhooks, edit {address}: "
     if not found.get("is_active", True):
         return problem(check, "It is switched off.", f"{fix}switch it on.")
-    if not (found.get("send_for_all_actions") or "TASKS_CREATED" in (found.get("actions") or ())):
-        return problem(check, "It says nothing of new tasks.", f"{fix}send for all actions.")
+    sent = NEEDED if found.get("send_for_all_actions") else found.get("actions") or ()
+    lacking = [action for action in NEEDED if action not in sent]
+    if lacking:
+        without = "; ".join(dict.fromkeys(NEEDED[action] for action in lacking))
+        return problem(
+            check,
+            f"It lacks {', '.join(lacking)}, so that {without}.",
+            f"{fix}Send for all actions, or tick those too.",
+        )
     if not found.get("send_payload", True):
         return problem(check, "It comes without the tasks.", f"{fix}send the payload.")
     if settings.auth and (found.get("headers") or {}).get(SECRET_HEADER) != secret_of(settings.auth):

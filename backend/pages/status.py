@@ -14,8 +14,10 @@ from redis.exceptions import RedisError
 
 from backend.labeling.parsing import empty_config
 from backend.pages.base import blueprint, predictor, render, task_link
+from backend.queue.job import task_of
 from backend.settings import Settings
 from backend.status import metrics, overview
+from backend.words import duration
 
 pages = blueprint("status")
 
@@ -41,7 +43,7 @@ def status() -> Response:
         most=max(minute.images for minute in read.minutes),
         height=CHART_HEIGHT,
         link=lambda project, task: task_link(settings, project, task),
-        task_of=overview.task_of,
+        task_of=task_of,
     )
 
 
@@ -71,13 +73,7 @@ def about(settings: Settings) -> dict[str, Any]:
     }
 
 
-@pages.app_template_filter("age")
-def age(seconds: float) -> str:
-    """Seconds as people say them: 4 s, 12 min, 3 h, 2 d."""
-    for unit, size, limit in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172_800)):
-        if seconds < limit:
-            return f"{max(seconds, 0) / size:.0f} {unit}"
-    return f"{seconds / 86_400:.0f} d"
+pages.add_app_template_filter(duration, "duration")
 
 
 @pages.app_template_filter("memory")

@@ -1,4 +1,4 @@
-"""Taking back what was asked for: the queue of a project, or what an older labeling config asked for.
+"""Taking back what was asked for: the queue of a project, what an older labeling config asked for, deleted tasks.
 
 What a worker is at is not stopped. A job of an older labeling config that runs is finished but not delivered: its
 words are no longer asked for, and Label Studio 1.23 asks for a task that is opened only while it has no prediction.
@@ -7,7 +7,7 @@ words are no longer asked for, and Label Studio 1.23 asks for a task that is ope
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from rq.job import Job as RQJob
@@ -16,7 +16,7 @@ from rq.registry import FailedJobRegistry, ScheduledJobRegistry
 from backend import store
 from backend.labeling.parsing import ConfigError, parse_config
 from backend.queue import scripts
-from backend.queue.job import State, project_of
+from backend.queue.job import State, project_of, task_of
 from backend.queue.jobs import TOGETHER, Jobs
 from backend.settings import Settings
 from backend.store import text
@@ -51,6 +51,20 @@ def cancel_outdated(jobs: Jobs, project: int, version: str | None) -> Cancelled:
             found.queued,
             found.running,
         )
+    return found
+
+
+def open_tasks(jobs: Jobs, project: int) -> set[int]:
+    """The tasks of a project with a job that is queued or runs."""
+    return {task_of(job_id)[1] for job_id in _open_of(jobs, project)}
+
+
+def cancel_tasks(jobs: Jobs, project: int, tasks: Collection[int]) -> Cancelled:
+    """Cancel the jobs of some tasks; what runs of them is finished but not delivered."""
+    wanted = set(tasks)
+    found = _cancel(jobs, [one for one in _open_of(jobs, project) if task_of(one)[1] in wanted], keep_back=True)
+    if found.queued or found.running:
+        log.info("project %s: tasks were deleted, %d queued jobs are cancelled", project, found.queued)
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -89,6 +90,12 @@ class Job:
 def _plain(config: LabelingConfig) -> dict[str, Any]:
     """A config as JSON values: thousands of tasks come with the same one."""
     return config.to_json()
+
+
+def task_of(job_id: str) -> tuple[int, int]:
+    """The project and task in a job's id, (0, 0) when it is none of ours."""
+    found = re.match(r"p(\d+)-t(\d+)-", job_id)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def project_of(job_id: str) -> str:

@@ -6,7 +6,6 @@ Everything is read from Redis when it is asked for; no process keeps figures of 
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +18,7 @@ from rq.registry import ScheduledJobRegistry, StartedJobRegistry
 from backend import store
 from backend.delivery import oldest_age
 from backend.queue.failures import fix, requeue_command
+from backend.queue.job import task_of
 from backend.queue.jobs import Jobs
 from backend.queue.queues import paused
 from backend.status import measures, reports
@@ -164,12 +164,6 @@ def rate(minutes: Sequence[Minute], now: float) -> tuple[float, float | None]:
     images = sum(minute.images for minute in recent)
     elapsed = 60 * (len(recent) - 1) + max(now % 60, 1.0)
     return 60 * images / elapsed, sum(minute.seconds for minute in recent) / images
-
-
-def task_of(job_id: str) -> tuple[int, int]:
-    """The project and task in a job's id, (0, 0) when it is none of ours."""
-    found = re.match(r"p(\d+)-t(\d+)-", job_id)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def advice(overview: Overview, version: str) -> list[str]:

@@ -96,6 +96,19 @@ class Studio:
         pages = (self._task_page(project, query(which), page_size=1, page=min(place, total)) for place in places)
         return [task for page in pages for task in page]
 
+    def existing_tasks(self, project: int, tasks: Sequence[int]) -> set[int]:
+        """Return which of these tasks are in a project; none when the project is gone."""
+        found: set[int] = set()
+        for start in range(0, len(tasks), PAGE):
+            selected = {"selectedItems": {"all": False, "included": list(tasks[start : start + PAGE])}}
+            try:
+                found |= {int(task["id"]) for task in self._task_page(project, selected, page_size=PAGE)}
+            except StudioError as error:
+                if error.status != 404:
+                    raise
+                return set()
+        return found
+
     def _task_page(self, project: int, asked: Mapping[str, Any], **options: Any) -> list[dict[str, Any]]:
         return _objects(self._task_list(project, asked, **options).get("tasks"))
 

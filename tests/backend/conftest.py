@@ -46,6 +46,10 @@ class MemoryStudio:
         if self.down:
             raise StudioUnavailable("connection refused")
 
+    def existing_tasks(self, project: int, tasks: Sequence[int]) -> set[int]:
+        self._called("existing")
+        return set(tasks) & set(self.stored)
+
     def predictions(self, task_id: int) -> list[dict[str, Any]]:
         self._called("predictions")
         return list(self.stored.get(task_id, []))

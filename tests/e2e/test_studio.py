@@ -53,7 +53,9 @@ def test_a_task(studio: Studio, project: Project) -> None:
         assert found["id"] == task
         assert [one["model_version"] for one in found["predictions"]] == ["v1"]
     assert studio.task_exists(task)
+    assert studio.existing_tasks(project.id, [task, 99_999_999]) == {task}
     assert studio.delete_task(task)
+    assert studio.existing_tasks(project.id, [task]) == set()
     assert not studio.delete_task(task)
     assert not studio.task_exists(task)
     assert studio.task(task) is None

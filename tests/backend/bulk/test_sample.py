@@ -160,9 +160,9 @@ def trial(*labels: str, seconds: float = 2.0, **scores: float) -> Trial:
 def test_the_estimate_is_of_what_was_finished() -> None:
     failed = Trial(trial().job, None, "404")
     found = estimate([trial(seconds=1.0), trial(seconds=3.0), failed], tasks=3600, workers=2)
-    assert found == Estimate(3600, 2, 2.0, 1.0, 7_200_000, 1_800_000)
+    assert found == Estimate(3600, 2, 2.0, 3600.0, 7_200_000, 1_800_000)
     assert estimate_text(found) == (
-        "3600 tasks at 2.0 s each take 1.0 hours with 2 workers, about 7.2 MB in Label Studio's database and "
+        "3600 tasks at 2.0 s each take 60 min with 2 workers, about 7.2 MB in Label Studio's database and "
         "1.8 MB in Redis."
     )
     assert estimate([failed], 10, 1) is None

@@ -21,6 +21,7 @@ from backend import store
 from backend.__main__ import main
 from backend.app import create_app
 from backend.doctor.inside import own_version
+from backend.doctor.studio import NEEDED
 from backend.local.ports import any_free_port
 from backend.queue import queues
 from backend.settings import load_settings
@@ -345,8 +346,14 @@ BROKEN: dict[str, tuple[Callable[[World], Any], set[str], str, str]] = {
     "webhook for annotations only": (
         lambda w: w.webhook(send_for_all_actions=False, actions=["ANNOTATION_CREATED"]),
         {"webhook"},
-        "nothing of new tasks",
-        "all actions",
+        "lacks TASKS_CREATED, TASKS_DELETED, PROJECT_UPDATED, ANNOTATION_UPDATED",
+        "Send for all actions",
+    ),
+    "webhook without corrections": (
+        lambda w: w.webhook(send_for_all_actions=False, actions=sorted(set(NEEDED) - {"ANNOTATIONS_DELETED"})),
+        {"webhook"},
+        "lacks ANNOTATIONS_DELETED, so that corrections are not compared",
+        "tick those too",
     ),
     "webhook without tasks": (
         lambda w: w.webhook(send_payload=False),

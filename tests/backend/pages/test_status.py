@@ -10,12 +10,13 @@ from flask.testing import FlaskClient
 from backend import store
 from backend.app import create_app
 from backend.delivery import Delivery
-from backend.pages.status import age, memory
+from backend.pages.status import memory
 from backend.queue.failures import Failure, fix, requeue_command
+from backend.queue.job import task_of
 from backend.queue.jobs import Job, Jobs
 from backend.settings import Settings
 from backend.status import measures
-from backend.status.overview import read, task_of
+from backend.status.overview import read
 from backend.status.reports import Device, Reporter
 from tests.backend.conftest import finished
 from tests.conftest import RedisProcess
@@ -133,14 +134,6 @@ def test_running_jobs_with_their_age(jobs: Jobs, job: Job) -> None:
 )
 def test_task_of(job_id: str, named: tuple[int, int]) -> None:
     assert task_of(job_id) == named
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(-1, "0 s"), (0.4, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "120 min"), (7200, "2 h"), (200_000, "2 d")],
-)
-def test_age(seconds: float, words: str) -> None:
-    assert age(seconds) == words
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,38 @@ def updated(courier: Courier) -> None:
     courier.redis.lpush(store.INBOX, json.dumps(body))
 
 
+def deleted(courier: Courier, *tasks: int) -> None:
+    body = {"action": "TASKS_DELETED", "project": {"id": 1}, "tasks": [{"id": task} for task in tasks]}
+    courier.redis.lpush(store.INBOX, json.dumps(body))
+
+
+def test_jobs_of_deleted_tasks_are_cancelled(settings: Settings, job: Job) -> None:
+    courier = Courier(settings, MemoryStudio([2, 4]))  # type: ignore[arg-type]
+    ask(courier.jobs, job, 1, 1, 2, 3, 4)
+    ask(courier.jobs, job, 2, 1)
+    courier.jobs.start(of(courier.jobs, job, task=3))
+    deleted(courier, 1, 2, 3, 99)
+    assert courier.webhooks.read_one()
+    open_ones = [of(courier.jobs, job, task=task) for task in (2, 3, 4)] + [of(courier.jobs, job, project=2, task=1)]
+    assert sorted(courier.jobs.open_ids()) == sorted(open_ones), "task 2 is there, whatever the webhook says"
+    courier.jobs.finish(of(courier.jobs, job, task=3), {"result": []}, [])
+    assert courier.redis.zcard(store.OUTBOX) == 0, "nobody is there to take what ran"
+
+
+def test_deleted_tasks_wait_for_label_studio(settings: Settings, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "FULL_SECONDS", 0.0)
+    studio = MemoryStudio()
+    courier = Courier(settings, studio)  # type: ignore[arg-type]
+    ask(courier.jobs, job, 1, 1)
+    deleted(courier, 1)
+    studio.down = True
+    assert not courier.webhooks.read_one()
+    assert len(courier.jobs.open_ids()) == 1
+    studio.down = False
+    assert courier.webhooks.read_one()
+    assert courier.jobs.open_ids() == []
+
+
 @pytest.mark.parametrize(
     ("configs", "left"),
     [

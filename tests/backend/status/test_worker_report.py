@@ -20,6 +20,7 @@ from backend.images.fetcher import ImageError, ImageUnavailable
 from backend.labeling.parsing import parse_config
 from backend.logs import Lines
 from backend.queue.failures import Failure
+from backend.queue.job import task_of
 from backend.queue.jobs import Job
 from backend.settings import Settings
 from backend.status import measures, overview, reports
@@ -97,7 +98,7 @@ def test_while_it_works_it_says_on_what(engine: Engine, picture: Job, stand: Sta
                 (report,) = reports.read(engine.redis)
                 if report.doing is Doing.WORKING:
                     break
-            assert overview.task_of(report.job) == (1, 7)
+            assert task_of(report.job) == (1, 7)
         finally:
             stand.go.set()
             thread.join()
