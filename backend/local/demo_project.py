@@ -1,17 +1,22 @@
-"""The demo project: scenes of the demo world in an ordinary project, connected as any project would be."""
+"""The demo projects: scenes of the demo world in ordinary projects, connected as any project would be.
+
+One asks every image for the same words, the other asks each for its own.
+"""
 
 from __future__ import annotations
 
 import colorsys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from backend.local.processes import LocalError
+from backend.local.services import ROOT
 from backend.studio.client import Studio, StudioError
 
-TITLE = "Landmarks and brands"
 BACKEND_TITLE = "CLIP-as-RNN"
 """The name of the backend in a project's settings."""
 
@@ -25,27 +30,77 @@ INSTRUCTION = """
 <li>To remove a region, select it and press Backspace. To add one, click its label and paint.</li>
 <li>The number beside a region is the model's confidence in its label.</li>
 </ul>
+"""
+NEW_WORDS = """
 <p>To teach it new words, add labels in Settings &gt; Labeling Interface, select the tasks in the Data Manager and
 choose <b>Retrieve predictions</b>. The model of this demo is tiny and knows only the drawn scenes of this project.</p>
+"""
+OWN_WORDS = """
+<p>The labels of each task come with its data (field <b>labels</b>), half of them are not in the image: those are
+filtered out. The model of this demo is tiny and knows only the drawn scenes of this project.</p>
 """
 
 
 @dataclass(frozen=True)
+class DemoProject:
+    """A project to be made: its texts, its scenes, and whether each of them has words of its own.
+
+    name: what a local run remembers it by.
+    """
+
+    name: str
+    title: str
+    description: str
+    instruction: str
+    color: str
+    folder: Path
+    has_own_words: bool = False
+
+
+LANDMARKS = DemoProject(
+    name="landmarks",
+    title="Landmarks and brands",
+    description="Drawn scenes, pre-labelled with brush masks by CLIP-as-RNN.",
+    instruction=INSTRUCTION + NEW_WORDS,
+    color="#617ADA",
+    folder=ROOT / "model" / "demo" / "scenes" / "studio",
+)
+EXPRESSIONS = DemoProject(
+    name="expressions",
+    title="In their own words",
+    description="Every image is asked for words of its own, and those that are not in it are filtered out.",
+    instruction=INSTRUCTION + OWN_WORDS,
+    color="#E59A3C",
+    folder=ROOT / "model" / "demo" / "scenes" / "val",
+    has_own_words=True,
+)
+PROJECTS = (LANDMARKS, EXPRESSIONS)
+
+
+@dataclass(frozen=True)
 class Scenes:
-    """Images and the words that are looked for in them."""
+    """Images, the words that are looked for in each of them, and all of these words once."""
 
     images: tuple[Path, ...]
+    words: tuple[tuple[str, ...], ...]
     labels: tuple[str, ...]
 
 
 def load_scenes(folder: Path) -> Scenes:
-    """Read `images/` and, from `queries/`, the words that are asked of them. Raises LocalError if they are missing."""
-    images = tuple(sorted((folder / "images").glob("*.png")))
-    asked = [line for path in sorted((folder / "queries").glob("*.txt")) for line in path.read_text().splitlines()]
-    labels = tuple(dict.fromkeys(line for line in asked if line.strip()))
-    if not images or not labels:
+    """Read `images/` and `queries/`, the words that are asked of them. Raises LocalError if they are missing."""
+    images = tuple(sorted(path for path in (folder / "images").glob("*") if path.suffix in (".png", ".jpg")))
+    try:
+        words = tuple(_words(folder / "queries" / f"{image.stem}.txt") for image in images)
+    except OSError:
+        words = ()
+    labels = tuple(dict.fromkeys(word for asked in words for word in asked))
+    if not labels:
         raise LocalError(f"The demo's scenes are missing in {folder}. Check out the repository anew.")
-    return Scenes(images, labels)
+    return Scenes(images, words, labels)
+
+
+def _words(path: Path) -> tuple[str, ...]:
+    return tuple(line.strip() for line in path.read_text().splitlines() if line.strip())
 
 
 def palette(count: int) -> list[str]:
@@ -77,21 +132,48 @@ def labeling_config(labels: tuple[str, ...]) -> str:
     )
 
 
-def ensure_project(studio: Studio, known: int | None, labels: tuple[str, ...]) -> int:
-    """Return the id of the demo project: the `known` one if it still exists, else one of its title, else a new one."""
+def own_words_config() -> str:
+    """Return a labeling config for brush masks whose labels are listed in each task's data, in `labels`."""
+    return """<View>
+  <Image name="image" value="$image" zoom="true" zoomControl="true"/>
+  <BrushLabels name="label" toName="image" value="$labels"/>
+</View>"""
+
+
+def ensure_project(studio: Studio, demo: DemoProject, known: int | None = None) -> int:
+    """Return the id of a demo project: the `known` one if it still exists, else one of its title, else a new one."""
     if known is not None and studio.project(known) is not None:
         return known
-    found = next((one["id"] for one in studio.projects() if one["title"] == TITLE), None)
+    found = next((one["id"] for one in studio.projects() if one["title"] == demo.title), None)
     if found is not None:
         return int(found)
     return studio.create_project(
-        TITLE,
-        labeling_config(labels),
-        description="Drawn scenes, pre-labelled with brush masks by CLIP-as-RNN.",
-        expert_instruction=INSTRUCTION,
+        demo.title,
+        labeling_config(load_scenes(demo.folder).labels),
+        description=demo.description,
+        expert_instruction=demo.instruction,
         show_instruction=False,
-        color="#617ADA",
+        color=demo.color,
     )
+
+
+def ensure_tasks(studio: Studio, demo: DemoProject, project: int) -> None:
+    """Import the scenes, unless the project has tasks.
+
+    Label Studio 1.23 takes no files for a config that reads two fields of a task: the one with words comes after them.
+    """
+    if next(studio.tasks(project), None) is not None:
+        return
+    scenes = load_scenes(demo.folder)
+    studio.update_project(project, label_config=labeling_config(scenes.labels))
+    addresses = studio.upload_files(project, scenes.images)
+    tasks: list[dict[str, Any]] = [{"image": address} for address in addresses]
+    if demo.has_own_words:
+        studio.update_project(project, label_config=own_words_config())
+        colours = dict(zip(scenes.labels, palette(len(scenes.labels)), strict=True))
+        for task, words in zip(tasks, scenes.words, strict=True):
+            task["labels"] = [{"value": word, "background": colours[word]} for word in words]
+    studio.import_tasks(project, tasks)
 
 
 def ensure_connected(studio: Studio, project: int, url: str, auth: tuple[str, str] | None) -> None:
@@ -121,7 +203,7 @@ def move_backends(studio: Studio, old: str, new: str, auth: tuple[str, str] | No
     return moved
 
 
-def count_prelabelled(studio: Studio, project: int) -> tuple[int, int]:
-    """Return how many tasks of the project have a prediction, and how many tasks there are."""
-    counts = [int(task["total_predictions"]) > 0 for task in studio.tasks(project)]
+def count_prelabelled(studio: Studio, projects: Iterable[int]) -> tuple[int, int]:
+    """Return how many tasks of the projects have a prediction, and how many tasks there are."""
+    counts = [int(task["total_predictions"]) > 0 for project in projects for task in studio.tasks(project)]
     return sum(counts), len(counts)

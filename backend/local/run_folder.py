@@ -17,7 +17,7 @@ import os
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,31 +26,49 @@ from backend.local.processes import LocalError
 
 
 @dataclass(frozen=True)
+class Known:
+    """What is known of a demo project; a run may be interrupted before any of it.
+
+    has_tasks: its images were imported. is_prelabelled: all of its tasks have been seen with a prediction.
+    """
+
+    project: int | None = None
+    has_tasks: bool = False
+    is_prelabelled: bool = False
+
+
+@dataclass(frozen=True)
 class Memory:
-    """What one run leaves to the next."""
+    """What one run leaves to the next.
+
+    demos: the demo projects, by name. backend_url: where projects were told to find the backend.
+    """
 
     account: Account
-    project: int | None = None
-    """The demo project, once it has been created."""
-    has_images: bool = False
-    """Whether its images were imported; a run may be interrupted between the two."""
-    is_prelabelled: bool = False
-    """Whether all of them have been seen with a prediction."""
+    demos: Mapping[str, Known] = field(default_factory=dict)
     backend_url: str = ""
-    """Where projects were told to find the backend."""
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Return what the last run left in the folder, or a fresh account."""
         try:
             known = json.loads((folder / "memory.json").read_text())
-            return cls(**{**known, "account": Account(**known["account"])})
+            demos = {name: Known(**demo) for name, demo in known.get("demos", {}).items()}
+            return cls(Account(**known["account"]), demos, known["backend_url"])
         except FileNotFoundError:
             return cls(new_account())
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise LocalError(
                 f"{folder / 'memory.json'} is damaged ({error}). Remove the folder {folder} to begin anew."
             ) from error
+
+    def known(self, name: str) -> Known:
+        """What is known of one demo project."""
+        return self.demos.get(name, Known())
+
+    def learn(self, folder: Path, name: str, **changes: Any) -> Self:
+        """Write this, with changes to what is known of one demo project, and return it."""
+        return self.save(folder, demos={**self.demos, name: replace(self.known(name), **changes)})
 
     def save(self, folder: Path, **changes: Any) -> Self:
         """Write this, with changes, for the next run, and return it."""

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -20,7 +21,6 @@ from backend.local.run_folder import Memory, locked, write_env, write_private
 from backend.settings import load_settings
 from backend.studio.client import Studio, StudioUnavailable
 
-SCENES = services.ROOT / "model" / "demo" / "scenes" / "studio"
 REDIS_PORT = 6390
 """Where the search for a port for our own Redis begins: beside 6379, which others use."""
 
@@ -110,7 +110,7 @@ class Stack:
         }
         self._write_env(redis_url, studio_url, memory)
         if studio_url:
-            self._prepare_project(memory, studio_url, backend_url, began)
+            self._prepare_projects(memory, studio_url, backend_url, began)
         else:
             self._write_state()
             self._say_how_to_connect(backend_url)
@@ -145,7 +145,7 @@ class Stack:
         return label_studio.url(port)
 
     def _await_label_studio(self, url: str, memory: Memory) -> None:
-        doing = "starts" if memory.project else "makes its database, about half a minute"
+        doing = "starts" if memory.demos else "makes its database, about half a minute"
         self.supervisor.wait(
             lambda: label_studio.answers(url),
             "label-studio",
@@ -154,35 +154,43 @@ class Stack:
         )
         self.console.say(f"Label Studio answers at {url}.")
 
-    def _prepare_project(self, memory: Memory, studio_url: str, backend_url: str, began: float) -> None:
-        """Have the demo project there, connected and filled; wait for its masks the first time."""
+    def _prepare_projects(self, memory: Memory, studio_url: str, backend_url: str, began: float) -> None:
+        """Have the demo projects there, connected and filled; wait for their masks the first time."""
         studio = Studio(studio_url, memory.account.token)
-        scenes = demo_project.load_scenes(SCENES)
-        project = demo_project.ensure_project(studio, memory.project, scenes.labels)
-        memory = memory.save(self.folder, project=project)
         if memory.backend_url not in ("", backend_url):
             moved = demo_project.move_backends(studio, memory.backend_url, backend_url, _auth())
             self.console.say(f"The backend has moved to {backend_url}; projects that were told so: {moved}.")
+        memory = memory.save(self.folder, backend_url=backend_url)
+        for demo in demo_project.PROJECTS:
+            memory = self._prepare_project(memory, studio, demo, backend_url)
+        main = memory.known(demo_project.LANDMARKS.name).project
+        self.state["label_studio"] = {"url": studio_url, "token": memory.account.token, "project": main}
+        self._write_state()
+        new = {name: known.project for name, known in memory.demos.items() if not known.is_prelabelled}
+        left = self._await_predictions(studio, [project for project in new.values() if project]) if new else 0
+        for name in new:
+            memory = memory.learn(self.folder, name, is_prelabelled=left == 0)
+        self._say_where(began, f"{studio_url}/projects/{main}/data", memory.account, left)
+
+    def _prepare_project(
+        self, memory: Memory, studio: Studio, demo: demo_project.DemoProject, backend_url: str
+    ) -> Memory:
+        known = memory.known(demo.name)
+        project = demo_project.ensure_project(studio, demo, known.project)
+        memory = memory.learn(self.folder, demo.name, project=project)
         # Connected before the import, so that Label Studio tells the backend of the new tasks: that pre-labels them.
         demo_project.ensure_connected(studio, project, backend_url, _auth())
-        memory = memory.save(self.folder, backend_url=backend_url)
-        if not memory.has_images:
-            if next(studio.tasks(project), None) is None:
-                studio.upload_images(project, scenes.images)
-            memory = memory.save(self.folder, has_images=True)
-        self.state["label_studio"] = {"url": studio_url, "token": memory.account.token, "project": project}
-        self._write_state()
-        left = 0 if memory.is_prelabelled else self._await_predictions(studio, project)
-        memory.save(self.folder, is_prelabelled=left == 0)
-        self._say_where(began, f"{studio_url}/projects/{project}/data", memory.account, left)
+        if not known.has_tasks:
+            demo_project.ensure_tasks(studio, demo, project)
+        return memory.learn(self.folder, demo.name, has_tasks=True)
 
-    def _await_predictions(self, studio: Studio, project: int) -> int:
+    def _await_predictions(self, studio: Studio, projects: Sequence[int]) -> int:
         """Show how the tasks get their predictions; return how many lack one when nothing happens any more."""
         best, since = -1, time.monotonic()
         done, total = 0, 1
         while True:
             with contextlib.suppress(StudioUnavailable):  # it may be busy for a moment
-                done, total = demo_project.count_prelabelled(studio, project)
+                done, total = demo_project.count_prelabelled(studio, projects)
             if done > best:
                 best, since = done, time.monotonic()
             self.console.progress(f"{done} of {total} tasks are pre-labelled")

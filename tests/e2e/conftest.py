@@ -11,10 +11,9 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from backend.local import label_studio as local_label_studio
-from backend.local.demo_project import Scenes, load_scenes
+from backend.local.demo_project import LANDMARKS, Scenes, load_scenes
 from backend.local.ports import any_free_port
 from backend.local.services import ROOT
-from backend.local.stack import SCENES
 from tests.e2e.support import STARTED, Backend, LabelStudio, Project, make_project, new_supervisor, start_backend
 
 HERE = Path(__file__).parent
@@ -108,7 +107,7 @@ def new_project(label_studio: LabelStudio) -> Iterator[Callable[..., Project]]:
 @pytest.fixture(scope="session")
 def scenes() -> Scenes:
     """The images and labels of the demo world."""
-    return load_scenes(SCENES)
+    return load_scenes(LANDMARKS.folder)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -19,10 +19,9 @@ import requests
 
 from backend.local import label_studio, redis_server, services
 from backend.local.console import Console
-from backend.local.demo_project import BACKEND_TITLE, labeling_config, load_scenes
+from backend.local.demo_project import BACKEND_TITLE, LANDMARKS, labeling_config, load_scenes
 from backend.local.ports import any_free_port
 from backend.local.processes import LocalError, Program, Supervisor
-from backend.local.stack import SCENES
 from backend.studio.client import Studio
 
 T = TypeVar("T")
@@ -197,7 +196,9 @@ class Project:
     def add_images(self, paths: Sequence[Path]) -> list[int]:
         """Upload images in one call and return the ids of their tasks."""
         last = max((task["id"] for task in self.tasks()), default=0)
-        self.studio.upload_images(self.id, paths)
+        with ExitStack() as opened:
+            files = [(path.name, (path.name, opened.enter_context(path.open("rb")))) for path in paths]
+            self.studio.session.send("POST", f"/api/projects/{self.id}/import", files=files, timeout=60)
         return [task["id"] for task in self.studio.tasks(self.id, after=last)]
 
     def await_predictions(self, seconds: float = 120, each: int = 1) -> None:
@@ -214,7 +215,7 @@ def make_project(studio: Studio, backend_url: str | None = None, title: str = "A
     anything else is a field of the project.
     """
     auth = options.pop("auth", None)
-    chosen = tuple(options.pop("labels", ())) or load_scenes(SCENES).labels
+    chosen = tuple(options.pop("labels", ())) or load_scenes(LANDMARKS.folder).labels
     config = options.pop("label_config", None) or labeling_config(chosen)
     project = Project(studio.create_project(title, config, **options), studio)
     if backend_url is not None:

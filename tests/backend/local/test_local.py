@@ -15,15 +15,14 @@ from pathlib import Path
 import pytest
 
 from backend.commands import up
-from backend.labeling.parsing import parse_config
+from backend.labeling.parsing import for_task, parse_config
 from backend.local import label_studio, redis_server
 from backend.local.console import Console
-from backend.local.demo_project import labeling_config, load_scenes, palette
+from backend.local.demo_project import EXPRESSIONS, LANDMARKS, labeling_config, load_scenes, own_words_config, palette
 from backend.local.ports import NoFreePort, any_free_port, free_port, is_free
 from backend.local.processes import LocalError
-from backend.local.run_folder import Memory, locked, write_env, write_private
+from backend.local.run_folder import Known, Memory, locked, write_env, write_private
 from backend.local.services import ROOT, gpus, programs
-from backend.local.stack import SCENES
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
@@ -81,7 +80,10 @@ def test_two_runs_in_one_folder(tmp_path: Path) -> None:
 
 
 def test_memory_lasts_and_is_private(tmp_path: Path) -> None:
-    first = Memory.load(tmp_path).save(tmp_path, project=3)
+    first = Memory.load(tmp_path).learn(tmp_path, "landmarks", project=3).save(tmp_path, backend_url="http://here")
+    first = first.learn(tmp_path, "landmarks", has_tasks=True)
+    assert first.known("landmarks") == Known(3, has_tasks=True)
+    assert first.known("another") == Known()
     assert Memory.load(tmp_path) == first
     assert len(first.account.token) == 40
     assert first.account.token != Memory.load(tmp_path / "elsewhere").account.token
@@ -142,12 +144,22 @@ def test_colours_differ() -> None:
 
 
 def test_demo_config_is_one_that_the_backend_understands() -> None:
-    scenes = load_scenes(SCENES)
+    scenes = load_scenes(LANDMARKS.folder)
     assert len(scenes.images) >= 24
     assert len(scenes.labels) == 20
     config = parse_config(labeling_config((*scenes.labels, 'a "quoted" <label>')), "demo")
     assert [control.from_name for control in config.images[0].controls] == ["label"]
     assert [label.value for label in config.labels] == [*scenes.labels, 'a "quoted" <label>']
+
+
+def test_words_of_each_task_are_ones_that_the_backend_understands() -> None:
+    scenes = load_scenes(EXPRESSIONS.folder)
+    config = for_task(
+        parse_config(own_words_config(), "demo"), {"labels": [{"value": word} for word in scenes.words[0]]}
+    )
+    assert len(scenes.words) == len(scenes.images)
+    assert tuple(label.value for label in config.task_labels) == scenes.words[0]
+    assert len(set(scenes.words)) > len(scenes.words) / 2
 
 
 def test_scenes_that_are_missing(tmp_path: Path) -> None:
