@@ -158,7 +158,7 @@ def test_words_of_each_task_are_ones_that_the_backend_understands() -> None:
         parse_config(own_words_config(), "demo"), {"labels": [{"value": word} for word in scenes.words[0]]}
     )
     assert len(scenes.words) == len(scenes.images)
-    assert tuple(label.value for label in config.task_labels) == scenes.words[0]
+    assert tuple(label.value for label in config.images[0].task_labels) == scenes.words[0]
     assert len(set(scenes.words)) > len(scenes.words) / 2
 
 
