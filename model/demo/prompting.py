@@ -1,0 +1,73 @@
+"""Visual prompts for training, by the product's own functions, with masks as coarse as maps make them.
+
+The product prompts an image at its natural size and shrinks it to what CLIP sees: so does this. `zoom` is the natural
+size over CLIP's: a line of one pixel at zoom 2 is half as thick and half as red.
+"""
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.prompts import Prompter
+
+Image = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+KINDS: tuple[tuple[str, ...], ...] = (
+    ("circle",),
+    ("blur",),
+    ("circle", "blur"),
+    ("gray",),
+    ("black",),
+    ("contour",),
+    ("circle", "gray"),
+    ("contour", "blur"),
+    ("blur", "gray"),
+    ("circle", "blur", "gray"),
+)
+SHARES = (0.26, 0.12, 0.1, 0.06, 0.08, 0.04, 0.06, 0.04, 0.18, 0.06)  # how often each kind is shown
+ZOOMS = (1.0, 1.0, 1.5, 2.0)
+
+
+def prompt(image: Image, mask: Mask, kind: tuple[str, ...], zoom: float = 1.0) -> Image:
+    """Prompt an image [S, S, 3] with a mask [S, S] as at natural size `zoom` * S, then shrunk back to S."""
+    size = image.shape[0]
+    natural = round(size * zoom)
+    if natural != size:
+        image = np.asarray(cv2.resize(image, (natural, natural), interpolation=cv2.INTER_CUBIC), np.uint8)
+        large = cv2.resize(mask.astype(np.float32), (natural, natural), interpolation=cv2.INTER_LINEAR)
+        mask = np.asarray(large > 0.5)
+    picture = Prompter(image, kind)([torch.from_numpy(np.ascontiguousarray(mask))])[0].numpy()
+    if natural != size:
+        picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+    return np.asarray(picture, np.uint8)
+
+
+def coarse(mask: Mask, rng: np.random.Generator) -> Mask:
+    """Change a mask as maps do: grown, shrunk, at patch resolution with noise, or not at all."""
+    chance = rng.random()
+    solid = mask.astype(np.float32)
+    if chance < 0.3:
+        size = 2 * int(rng.integers(2, 9)) + 1
+        changed = cv2.dilate(solid, np.ones((size, size), np.uint8))
+    elif chance < 0.75:
+        side = mask.shape[0] // 16
+        small = np.asarray(cv2.resize(solid, (side, side), interpolation=cv2.INTER_AREA), np.float32)
+        small = small + 0.12 * rng.standard_normal(small.shape).astype(np.float32)
+        enlarged = cv2.resize(small, mask.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        changed = np.asarray(enlarged > rng.uniform(0.15, 0.5), np.float32)
+    elif chance < 0.82:
+        changed = cv2.erode(solid, np.ones((9, 9), np.uint8))
+    else:
+        return mask
+    return np.asarray(changed > 0.5) if changed.sum() > 120 else mask
+
+
+def anywhere(shape: tuple[int, int], rng: np.random.Generator) -> Mask:
+    """Return a random box as a mask: what a map may mark where there is nothing."""
+    mask = np.zeros(shape, np.bool_)
+    height, width = (int(rng.uniform(0.11, 0.24) * side) for side in shape)
+    top, left = int(rng.integers(shape[0] - height)), int(rng.integers(shape[1] - width))
+    mask[top : top + height, left : left + width] = True
+    return mask

@@ -1,0 +1,100 @@
+"""The sets of scenes that are drawn for measuring, as folders that `python -m model evaluate folder` reads.
+
+Each set has seeds of its own, which no training ever draws: the first number of a scene's seed says whose it is.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from model.demo import photographs
+from model.demo.grounds import Canvas
+from model.demo.scenes import Scene, Style, draw
+from model.demo.sprites import atlas
+from model.demo.studio import VOCABULARY, compose
+from model.demo.world import concepts
+
+# The first number of every scene's seed; training has 1 (`batches.TRAINING`).
+SEEDS = {"test": 2, "test2": 3, "tune": 4, "studio": 5}
+QUERIES = 10
+TEST = Style(height=384, width=384, least=3, most=5, smallest=0.22, largest=0.45, standing=0.3, nameless=0.0)
+QUALITY = 90
+
+
+@dataclass(frozen=True)
+class Task:
+    """A scene and the names that it is searched for."""
+
+    scene: Scene
+    queries: tuple[str, ...]
+
+
+def own(owner: str, number: int) -> Task:
+    """Draw scene `number` of `test`, or of `tune` for choosing settings: the world as in training, other seeds."""
+    seed = (SEEDS[owner], 0, number)
+    scene = draw(seed, TEST, atlas())
+    return Task(scene, asked(scene, np.random.default_rng((*seed, 1)), atlas().drawable))
+
+
+def foreign(number: int) -> Task:
+    """Draw scene `number` of `test2`: other drawings of the same things, on photographs."""
+    seed, other = (SEEDS["test2"], 0, number), atlas("atlas-test")
+    rng = np.random.default_rng((*seed, 2))
+    photograph, ground = photographs.ground(rng, TEST.height)
+    names = concepts()
+    possible = [concept for concept in other.drawable if names[concept].name not in photograph.shows]
+    wanted = rng.choice(possible, int(rng.integers(TEST.least, TEST.most + 1)), replace=False)
+    nowhere = np.zeros(ground.shape[:2], np.uint8)
+    scene = draw(seed, TEST, other, tuple(int(concept) for concept in wanted), (ground, nowhere, 0.0))
+    return Task(scene, asked(scene, rng, possible))
+
+
+def studio(number: int) -> Task:
+    """Draw a scene of the demo project: one vocabulary for all, things stand on the ground."""
+    seed = (SEEDS["studio"], 0, number)
+    style = Style(height=480, width=640, worn=False)
+    canvas = Canvas(np.random.default_rng((*seed, 1)), style.height, style.width, style.unit)
+    return Task(compose(seed, canvas, style), VOCABULARY)
+
+
+SETS: dict[str, Callable[[int], Task]] = {
+    "test": partial(own, "test"),
+    "test2": foreign,
+    "tune": partial(own, "tune"),
+    "studio": studio,
+}
+
+
+def asked(scene: Scene, rng: np.random.Generator, possible: Sequence[int]) -> tuple[str, ...]:
+    """Return what a scene is searched for, in any order: what is seen of it, and absent concepts up to QUERIES."""
+    present = [placed.concept for number, placed in enumerate(scene.placed, 1) if scene.mask(number).any()]
+    absent = [concept for concept in possible if concept not in {placed.concept for placed in scene.placed}]
+    chosen = [*present, *rng.choice(absent, QUERIES - len(present), replace=False)]
+    return tuple(concepts()[int(concept)].name for concept in rng.permutation(chosen))
+
+
+def index(scene: Scene) -> NDArray[np.uint8]:
+    """Return a scene's ground truth: 0, or the number of the pixel's concept from 1."""
+    table = np.array([0, *(placed.concept + 1 for placed in scene.placed)], np.uint8)
+    return np.asarray(table[scene.objects], np.uint8)
+
+
+def write(name: str, folder: Path, count: int) -> Iterator[Path]:
+    """Draw a set into a folder: JPEGs, index masks, queries, classes; yield each image's path."""
+    for part in ("images", "masks", "queries"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    names = "".join(f"{concept.name}\n" for concept in concepts())
+    (folder / "classes.txt").write_text(names, encoding="utf-8")
+    for number in range(count):
+        task = SETS[name](number)
+        path = folder / "images" / f"{number:03d}.jpg"
+        Image.fromarray(task.scene.image).save(path, quality=QUALITY)
+        Image.fromarray(index(task.scene)).save(folder / "masks" / f"{number:03d}.png", optimize=True)
+        queries = "".join(f"{query}\n" for query in task.queries)
+        (folder / "queries" / f"{number:03d}.txt").write_text(queries, encoding="utf-8")
+        yield path

@@ -1,0 +1,204 @@
+"""Trains the demo CLIP: from nothing, or on from weights; can be stopped at any time and goes on where it was.
+
+A run's folder holds `state.pt` (weights, averaged weights, optimizers, step), `progress.tsv`, `curves.png`, and the
+averaged weights as a folder that `--weights` takes. A step's images, texts and chances follow from seed and step, so
+that a run that was stopped ends like one that was not.
+"""
+
+import json
+import math
+import shutil
+import sys
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from open_clip.model import CLIP
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from model.demo import tokenizer
+from model.demo.batches import Batch, Pool, batch, chooser
+from model.demo.losses import WEIGHTS, Losses, losses, texts
+from model.demo.recipe import Recipe
+from model.demo.sprites import atlas
+from model.demo.world import HERE
+from model.weights import CONFIG, OPENAI_MEAN, OPENAI_STD
+from model.weights import WEIGHTS as WEIGHTS_FILE
+
+STATE, PROGRESS, CURVES = "state.pt", "progress.tsv", "curves.png"
+COLUMNS = ("step", "seconds", "rate", "loss", *WEIGHTS, "right", "right_prompted", "scale")
+
+
+class RunError(ValueError):
+    """A folder holds another run; the message says what differs."""
+
+
+class Training:
+    """A run: the model, its average, its optimizers, and the step it is at."""
+
+    def __init__(self, recipe: Recipe, folder: Path, device: str = "cpu", init: Path | None = None) -> None:
+        self.recipe, self.folder, self.device = recipe, folder, torch.device(device)
+        self.step, self.seconds = 0, 0.0
+        torch.manual_seed(recipe.seed)
+        self.model: Any = fresh()
+        if init:
+            self.model.load_state_dict({k: v.float() for k, v in load_file(init / WEIGHTS_FILE).items()})
+        self.model.to(self.device).train()
+        self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self._hidden, self._rest = _sorted_parameters(self.model)
+        self._optimizers = _optimizers(self._hidden, self._rest, recipe)
+        self._tokenize: Any = tokenizer.tokenizer()
+        self._pool: Pool | None = None
+        self._stage = -1
+        if (folder / STATE).is_file():
+            self._restore()
+
+    def run(self, save_every: float = 180.0, report_every: int = 25, until: int | None = None) -> None:
+        """Train to the end, or up to step `until`; save every so many seconds, and at the end."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        cv2.setNumThreads(1)
+        saved = time.monotonic()
+        end = min(self.recipe.steps, until if until is not None else self.recipe.steps)
+        while self.step < end:
+            started = time.monotonic()
+            result = self.advance()
+            self.seconds += time.monotonic() - started
+            if self.step % report_every == 0 or self.step == end:
+                self._report(result)
+            if time.monotonic() - saved > save_every:
+                self.save()
+                saved = time.monotonic()
+        self.save()
+
+    def advance(self) -> Losses:
+        """Take one step."""
+        recipe = self.recipe
+        made = self._batch()
+        chosen = texts(made, chooser(recipe.seed, self.step))
+        torch.manual_seed(recipe.seed * 1_000_003 + self.step)
+        pixels = self._pixels(made)
+        rate = recipe.rate(self.step)
+        for optimizer, base in zip(self._optimizers, (recipe.muon, recipe.adam), strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = base * rate
+        result = losses(self.model, made, chosen, self._tokenize, pixels, self._precision())
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(result.total)
+        torch.nn.utils.clip_grad_norm_(self._rest, 1.0)
+        for optimizer in self._optimizers:
+            optimizer.step()
+        self._follow()
+        self.step += 1
+        return result
+
+    def save(self) -> None:
+        """Write the state, the averaged weights and the curves; a reader never sees half of them."""
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+            "recipe": json.loads(json.dumps(asdict(self.recipe))),
+        }
+        partial = self.folder / f"{STATE}.part"
+        torch.save(state, partial)
+        partial.replace(self.folder / STATE)
+        export(self.average, self.folder)
+        if (self.folder / PROGRESS).is_file():
+            from model.demo.curves import draw
+
+            draw(self.folder / PROGRESS, self.folder / CURVES)
+
+    def _restore(self) -> None:
+        state = torch.load(self.folder / STATE, map_location=self.device, weights_only=True)
+        ours, theirs = json.loads(json.dumps(asdict(self.recipe))), state["recipe"]
+        changed = sorted(name for name in ours if ours[name] != theirs.get(name) and name != "steps")
+        if changed:
+            raise RunError(
+                f"{self.folder} holds a run with another {', '.join(changed)}: choose another --out, or its values."
+            )
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.model.load_state_dict(state["model"])
+        self.average = state["average"]
+        for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+
+    def _batch(self) -> Batch:
+        recipe, number = self.recipe, self.recipe.stage(self.step)
+        if number != self._stage or self._pool is None:
+            style = recipe.stages[number].style
+            self._pool, self._stage = Pool(atlas(), style, recipe.seed * 100 + number, recipe.pool), number
+        self._pool.forward(recipe.pool + self.step * recipe.fresh)
+        side, size = recipe.shape(self.step)
+        return batch(self._pool, self.step, size, side)
+
+    def _pixels(self, made: Batch) -> Tensor:
+        images = made.images.to(self.device).permute(0, 3, 1, 2).float() / 255
+        images = (images + 0.02 * torch.randn_like(images[:, :1])).clamp(0, 1)
+        mean, std = (torch.tensor(values, device=self.device).view(3, 1, 1) for values in (OPENAI_MEAN, OPENAI_STD))
+        return (images - mean) / std
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        low = self.device.type == "cuda" or torch.backends.cpu.get_cpu_capability() == "AVX512"
+        return torch.autocast(self.device.type, torch.bfloat16) if low else nullcontext()
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Keep the scale in bounds, and let the average follow the weights."""
+        self.model.logit_scale.clamp_(0, math.log(100))
+        keep = self.recipe.averaging(self.step)
+        for name, value in self.model.state_dict().items():
+            self.average[name].lerp_(value, 1 - keep)
+
+    def _report(self, result: Losses) -> None:
+        file = self.folder / PROGRESS
+        values = [self.step, f"{self.seconds:.0f}", f"{self.recipe.rate(self.step - 1):.3f}"]
+        values += [f"{value:.4f}" for value in (float(result.total.detach()), *result.parts.values())]
+        scale = float(self.model.logit_scale.detach().exp())
+        values += [f"{value:.3f}" for value in (result.right, result.right_prompted, scale)]
+        lines = [] if file.is_file() else ["\t".join(COLUMNS)]
+        with file.open("a", encoding="utf-8") as progress:
+            print(*lines, "\t".join(map(str, values)), sep="\n" if lines else "", file=progress)
+        told = ", ".join(f"{name} {value}" for name, value in zip(COLUMNS, values, strict=True))
+        print(told, file=sys.stderr, flush=True)
+
+
+def fresh() -> Any:
+    """Return the demo CLIP with new weights."""
+    config = json.loads((HERE / CONFIG).read_text(encoding="utf-8"))["model_cfg"]
+    return CLIP(**config)
+
+
+def export(weights: dict[str, Tensor], folder: Path) -> None:
+    """Write weights, in fp16, as a folder that `--weights` and open_clip take."""
+    halves = {name: value.detach().half().cpu().contiguous() for name, value in weights.items()}
+    partial = folder / f"{WEIGHTS_FILE}.part"
+    save_file(halves, partial)
+    partial.replace(folder / WEIGHTS_FILE)
+    for name in (CONFIG, tokenizer.MERGES):
+        shutil.copyfile(HERE / name, folder / name)
+
+
+def _sorted_parameters(model: Any) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the hidden matrices, which Muon moves, and all other parameters."""
+    named = list(model.named_parameters())
+    hidden = [value for name, value in named if "resblocks" in name and value.ndim == 2]
+    chosen = {id(value) for value in hidden}
+    return hidden, [value for _, value in named if id(value) not in chosen]
+
+
+def _optimizers(hidden: list[Tensor], rest: list[Tensor], recipe: Recipe) -> list[torch.optim.Optimizer]:
+    decayed = [value for value in rest if value.ndim >= 2]
+    others = [value for value in rest if value.ndim < 2]
+    groups = [{"params": decayed, "weight_decay": recipe.decay}, {"params": others, "weight_decay": 0.0}]
+    return [
+        torch.optim.Muon(hidden, lr=recipe.muon, momentum=0.95, weight_decay=recipe.decay),
+        torch.optim.AdamW(groups, lr=recipe.adam, betas=(0.9, 0.98)),
+    ]
