@@ -7,14 +7,14 @@ UV = $(shell command -v uv || echo .uv/bin/uv)
 COMPILE = $(UV) pip compile --quiet --generate-hashes --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test check lint chaos soak lock clean
+.PHONY: help run setup test check lint docs chaos soak lock clean
 
 help: ## show this
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F '\t' '{printf "make %-8s %s\n", $$1, $$2}'
 
-run: ## set everything up and start Label Studio with a pre-labelled demo project
+run: ## set everything up and start Label Studio with a pre-labelled demo project (ARGS="--help")
 	@scripts/setup product label-studio
-	@exec $(PYTHON_VENV) -m backend up
+	@exec $(PYTHON_VENV) -m backend up $(ARGS)
 
 setup: ## make the virtual environments only
 	@scripts/setup product label-studio
@@ -36,6 +36,11 @@ lint: ## ruff, mypy, and the walls between the packages
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 
+docs: ## build the documentation's site into site/
+	@scripts/setup tools
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict
+	@echo "Built: site/index.html"
+
 chaos: ## kill workers, courier, Redis and Label Studio under load: nothing may be lost or doubled (ARGS="--help")
 	@scripts/setup tools
 	@$(PYTHON_VENV) -m tests.load.chaos $(ARGS)
@@ -51,5 +56,5 @@ lock: ## compile the requirements*.txt from the *.in
 	$(COMPILE) requirements-label-studio.in -o requirements-label-studio.txt
 
 clean: ## remove caches and the data of `make run` (not the virtual environments)
-	rm -rf .run .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .run site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find model backend tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

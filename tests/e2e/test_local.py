@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,21 +23,21 @@ from backend.local.marks import marked, stop_marked
 from backend.local.ports import any_free_port, is_free
 from backend.local.services import ROOT
 from backend.studio.client import Studio
+from tests.docs.blocks import RUN, START, script
 from tests.e2e.support import eventually
 
 Start = Callable[..., "Up"]
 
 
 class Up:
-    """One `python -m backend up`, with what it prints."""
+    """One `python -m backend up`, or `make run`, with what it prints."""
 
-    def __init__(self, folder: Path, arguments: Sequence[str], env: dict[str, str]) -> None:
+    def __init__(self, folder: Path, command: Sequence[str], env: dict[str, str], root: Path = ROOT) -> None:
         self.folder = folder
         self.output = folder.with_name(f"{folder.name}-{time.monotonic_ns()}.txt")
-        command = [sys.executable, "-m", "backend", "up", "--data", str(folder), *arguments]
         with self.output.open("wb") as out:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, env=os.environ | env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+                command, cwd=root, env=os.environ | env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
             )
 
     @property
@@ -60,8 +61,19 @@ class Up:
         """Stop it with a signal, and check that nothing is left of it."""
         self.process.send_signal(number)
         assert self.process.wait(60) == 0, self.said
+        self.check_that_nothing_is_left()
+
+    def press_ctrl_c(self) -> None:
+        """What a terminal does: everybody in the foreground gets the signal, `make` as well."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        self.process.wait(60)
+        assert "All is stopped" in self.said
+        self.check_that_nothing_is_left()
+
+    def check_that_nothing_is_left(self) -> None:
         assert marked(self.folder) == []
         assert not (self.folder / "state.json").exists()
+        assert not (self.folder / "env").exists()
 
 
 @pytest.fixture
@@ -70,7 +82,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     folder = (tmp_path / "run").resolve()
 
     def start(*arguments: str, **env: str) -> Up:
-        started.append(Up(folder, arguments, env))
+        command = [sys.executable, "-m", "backend", "up", "--data", str(folder), *arguments]
+        started.append(Up(folder, command, env))
         return started[-1]
 
     yield start
@@ -78,6 +91,43 @@ def start(tmp_path: Path) -> Iterator[Start]:
         up.process.kill()
         up.process.wait()
     stop_marked(folder, grace=5)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The repository as somebody has just checked it out, but for the virtual environments, which are lent."""
+    folder = (tmp_path / "checkout").resolve()
+    beside = ("__pycache__", ".*_cache", ".git", ".venv*", ".uv", ".run", "out", "site", "secrets", ".hypothesis")
+    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*beside))
+    for name in (".venv", ".venv-label-studio", ".uv"):
+        if (ROOT / name).exists():
+            (folder / name).symlink_to((ROOT / name).resolve())
+    return folder
+
+
+@pytest.fixture
+def make_run(checkout: Path) -> Iterator[Start]:
+    """`make run` in the checkout."""
+    started: list[Up] = []
+
+    def start(**env: str) -> Up:
+        started.append(Up(checkout / ".run", START.split(), env, checkout))
+        return started[-1]
+
+    yield start
+    for up in started:
+        up.process.kill()
+        up.process.wait()
+    stop_marked(checkout / ".run", grace=5)
+
+
+def follow(page: Path, checkout: Path) -> None:
+    """Run what a page of the documentation shows, as somebody who types it in a second terminal."""
+    home = {name: os.environ[name] for name in ("HOME", "PATH", "LANG") if name in os.environ}
+    done = subprocess.run(
+        ["bash", "-c", script(page)], cwd=checkout, env=home, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, f"{page.name}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
 
 
 def stored_predictions(studio: Studio, project: int) -> dict[int, list[dict[str, Any]]]:
@@ -89,11 +139,13 @@ def stored_predictions(studio: Studio, project: int) -> dict[int, list[dict[str,
     return stored
 
 
-@pytest.mark.timeout(900)
-def test_first_start_prelabels_and_the_second_keeps_it(start: Start) -> None:
+@pytest.mark.timeout(1800)
+def test_make_run_prelabels_the_pages_can_be_followed_and_the_second_start_keeps_it(
+    make_run: Start, checkout: Path
+) -> None:
     port, studio_port = any_free_port(), any_free_port()
-    arguments = ("--port", str(port), "--label-studio-port", str(studio_port))
-    up = start(*arguments)
+    arguments = f"--port {port} --label-studio-port {studio_port}"
+    up = make_run(ARGS=arguments)
     up.await_words("every task has its masks", 900)
 
     state = up.state
@@ -126,7 +178,12 @@ def test_first_start_prelabels_and_the_second_keeps_it(start: Start) -> None:
     (connected,) = studio.backends(project)
     assert (connected["url"], connected["title"], connected["state"]) == (state["backend"]["url"], BACKEND_TITLE, "CO")
 
-    up.stop()
+    for page in RUN:
+        follow(page, checkout)
+    for made in ("sample.html", "masks/annotations.json", "found/000.png", "recurrence.png"):
+        assert (checkout / made).stat().st_size > 500
+
+    up.press_ctrl_c()
     assert is_free(port)
     assert is_free(studio_port)
 
@@ -135,7 +192,7 @@ def test_first_start_prelabels_and_the_second_keeps_it(start: Start) -> None:
         other.bind(("127.0.0.1", port))
         other.listen()
         began = time.monotonic()
-        again = start(*arguments)
+        again = make_run(ARGS=arguments)
         again.await_words("every task has its masks", 60)
         assert time.monotonic() - began < 45
     assert f"Port {port} is taken" in again.said
@@ -147,7 +204,7 @@ def test_first_start_prelabels_and_the_second_keeps_it(start: Start) -> None:
     (connected,) = studio.backends(project)
     assert (connected["url"], connected["state"]) == (moved_to, "CO")
     assert [webhook["url"] for webhook in studio.webhooks(project)] == [f"{moved_to}/webhook"]
-    again.stop(signal.SIGINT)
+    again.press_ctrl_c()
 
 
 def test_without_label_studio(start: Start) -> None:
