@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 from werkzeug.exceptions import BadRequest, HTTPException, NotFound, Unauthorized
 
 from backend import store
+from backend.interactive.answering import answer
 from backend.labeling.parsing import ConfigError
 from backend.pages import corrections as corrections_page
 from backend.pages import status as status_page
@@ -70,7 +71,10 @@ class CarBackend(LabelStudioMLBase):  # type: ignore[misc]
         self, tasks: Sequence[Mapping[str, Any]], context: Mapping[str, Any] | None = None, **kwargs: Any
     ) -> list[Answer]:
         """One prediction per task, or `[]` where none is ready (it is then pushed when it is)."""
-        return self.predictor.predict(tasks, project_number(self.project_id), self.label_config)
+        project = project_number(self.project_id)
+        if context and len(tasks) == 1:
+            return [answer(self.predictor, tasks[0], project, self.label_config, context)]
+        return self.predictor.predict(tasks, project, self.label_config)
 
     def fit(self, *args: Any, **kwargs: Any) -> None:
         """Nothing is trained. (In 1.0.9 a returned dict would change the model version.)"""
@@ -106,13 +110,17 @@ def _body() -> dict[str, Any]:
 
 
 def predict() -> Response:
-    """POST /predict: Label Studio's tasks -> one answer each."""
+    """POST /predict: Label Studio's tasks -> one answer each; or what an annotator asks for in the open one."""
     body = _body()
     tasks = body.get("tasks")
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise BadRequest('The body needs "tasks", a list of Label Studio tasks.')
-    config = body.get("label_config") or ""
-    return jsonify({"results": _predictor().predict(tasks, project_number(body.get("project")), config)})
+    config, project = body.get("label_config") or "", project_number(body.get("project"))
+    params = body.get("params")
+    context = params.get("context") if isinstance(params, dict) else None
+    if context and len(tasks) == 1:
+        return jsonify({"results": [answer(_predictor(), tasks[0], project, config, context)]})
+    return jsonify({"results": _predictor().predict(tasks, project, config)})
 
 
 def setup() -> Response:

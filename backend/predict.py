@@ -108,7 +108,7 @@ class Predictor:
         carried = 0
         for place, (job_id, state) in ((place, one) for place, one in zip(places, asked, strict=True) if one):
             if len(tasks) == 1 and state in (State.QUEUED, State.RUNNING):
-                state = self._wait(job_id)
+                state = self.wait(job_id, self.settings.car_wait)
             if state is not State.DONE:
                 continue
             if carried >= self.settings.car_answer_limit:
@@ -119,9 +119,8 @@ class Predictor:
                 answers[place] = prediction
                 carried += 1
 
-    def _wait(self, job_id: str) -> State:
+    def wait(self, job_id: str, seconds: float) -> State:
         """Wait a little for a job, unless enough requests wait already or nobody would work on it."""
-        seconds = self.settings.car_wait
         if not seconds or not get_keys(connection=self.redis) or is_paused(self.redis, project_of(job_id)):
             return State.QUEUED
         if not self._may_wait.acquire(blocking=False):

@@ -51,9 +51,15 @@ class Settings(BaseSettings):
     """A folder with weights for both towers, instead of the preset's own."""
     car_device: str = ""
     """`cpu`, `cuda`, `cuda:1`; empty picks a GPU if there is one."""
+    car_sam: Literal["", "vit_tiny", "vit_b", "vit_l", "vit_h"] = ""
+    """The HQ-SAM that answers clicks and boxes; empty: label and colours do, which needs no weights."""
+    car_sam_weights: str = "published"
+    """Its weights: `published` (in CAR_MODELS, else downloaded), `random`, or a file."""
 
     car_wait: float = Field(5.0, ge=0, le=60)
     """Seconds that a request for a single task may wait for its mask."""
+    car_interactive_wait: float = Field(20.0, ge=0, le=90)
+    """Seconds that an annotator's text, click or box may wait for its mask; Label Studio itself waits 100."""
     car_threads: int = Field(32, ge=2, le=256)
     """Threads of the web process; at most half of them wait."""
     car_queue_limit: int = Field(100_000, ge=1)

@@ -13,7 +13,6 @@ from functools import cache
 from types import FrameType
 from typing import Any
 
-import numpy as np
 from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker, get_current_job
 from rq.job import Job as RQJob
@@ -31,6 +30,7 @@ from backend.failing import (
     kind_of,
 )
 from backend.images.fetcher import ImageError, fetcher_of
+from backend.interactive.desk import Desk
 from backend.labeling.parsing import Picture, empty_config
 from backend.masks.task import Outcome, TaskMasks
 from backend.pulse import pulse
@@ -42,7 +42,6 @@ from backend.status.reports import Device, Reporter
 from backend.studio.client import Studio, StudioError, StudioUnavailable
 from model.presets import Preset, preset
 from model.segmenter import Segmentation, Segmenter
-from model.vocabulary import vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +68,7 @@ class Engine:
         """Of each stage of the last image."""
         self.device_errors = 0
         self._segmenters: dict[str, Segmenter] = {}
+        self.desk = Desk(settings, self.segmenter)
 
     def segmenter(self, wanted: Preset) -> Segmenter:
         """The segmenter of a preset; the weights are loaded at its first use."""
@@ -118,7 +118,8 @@ class Engine:
                 masks.add(picture, found)
             del found
         outcome = masks.outcome()
-        self.scores.note(job.project, job.task, job.version, outcome.scores)
+        if job.ask is None:
+            self.scores.note(job.project, job.task, job.version, outcome.scores)
         return outcome
 
     def is_free(self, error: BaseException) -> bool:
@@ -126,6 +127,8 @@ class Engine:
         return isinstance(error, Stopped) or (isinstance(error, UNREACHABLE) and self.studio_is_away())
 
     def _segment(self, job: Job, picture: Picture) -> Segmentation:
+        if job.ask is not None:
+            return self.desk.answer(job, lambda: self.fetcher.fetch(picture.address, job.task))
         asked = job.config.image(picture.tag)
         with measures.timed(self.seconds, "fetch"):
             image = self.fetcher.fetch(picture.address, job.task)
@@ -176,10 +179,13 @@ def _segment(own: Engine, job: Job, job_id: str) -> str:
         raise
     own.device_errors = 0
     with measures.timed(own.seconds, "keep"):
-        own.jobs.finish(job_id, outcome.prediction, outcome.found, outcome.missing, outcome.kind)
+        own.jobs.finish(
+            job_id, outcome.prediction, outcome.found, outcome.missing, outcome.kind, is_asked=job.ask is not None
+        )
     seconds = time.perf_counter() - begun
-    with suppress(RedisError):  # the result is kept; what it took is no reason to do it again
-        measures.record(own.redis, seconds, own.seconds)
+    if job.ask is None:
+        with suppress(RedisError):  # the result is kept; what it took is no reason to do it again
+            measures.record(own.redis, seconds, own.seconds)
     summary = f"{', '.join(outcome.found) or 'nothing'} found in {seconds:.2f} s"
     log.info(summary)
     if outcome.missing:
@@ -269,8 +275,11 @@ def device_of(segmenter: Segmenter) -> Device:
     return Device(name, cuda.memory_reserved(segmenter.device), total)
 
 
-def work(settings: Settings, burst: bool = False) -> None:
-    """Load the weights of the default preset, then work until told to stop (`burst`: until the queues are empty)."""
+def work(settings: Settings, burst: bool = False, only: str | None = None) -> None:
+    """Load the weights of the default preset, then work until told to stop (`burst`: until the queues are empty).
+
+    `only`: the one queue that this worker takes from, where it is kept free for somebody.
+    """
     own = engine()
     with own.reporter.reporting():
         try:
@@ -280,7 +289,8 @@ def work(settings: Settings, burst: bool = False) -> None:
             raise
         own.reporter.device = lambda: device_of(segmenter)
         own.reporter.rest()
-        queues = [TakingQueue(name, connection=own.redis, serializer=JSONSerializer) for name in store.QUEUES]
+        names = (only,) if only else store.QUEUES
+        queues = [TakingQueue(name, connection=own.redis, serializer=JSONSerializer) for name in names]
         worker = GPUWorker(queues, connection=own.redis, serializer=JSONSerializer, worker_ttl=DEAD_AFTER_SECONDS)
         worker.work(burst=burst, logging_level="WARNING")
         if own.device_errors >= DEVICE_ERRORS:
@@ -293,7 +303,7 @@ def _load(own: Engine, settings: Settings) -> Segmenter:
     begun = time.perf_counter()
     segmenter = own.segmenter(preset(settings.car_preset))
     # The first image would pay for what is made once: the rivals' texts, the GPU's context and kernels.
-    segmenter.segment(np.zeros((64, 64, 3), np.uint8), vocabulary(["anything"]))
+    own.desk.warm_up(segmenter)
     seconds = time.perf_counter() - begun
     log.info("preset %s is ready on %s after %.1f s", settings.car_preset, segmenter.device, seconds)
     return segmenter

@@ -6,12 +6,18 @@ import argparse
 import os
 import sys
 
+from backend import store
 from backend.settings import load_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--burst", action="store_true", help="stop when the queues are empty")
+    parser.add_argument(
+        "--only",
+        choices=store.QUEUES,
+        help="take from this queue only: interactive keeps a worker free for annotators (tasks being opened, clicks)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -22,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     from model.weights import WeightsError
 
     try:
-        work(load_settings(), burst=args.burst)
+        work(load_settings(), burst=args.burst, only=args.only)
     except WeightsError as error:
         print(error, file=sys.stderr)
         return 2

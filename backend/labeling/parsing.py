@@ -49,7 +49,8 @@ def parse_config(xml: str, default_preset: str, skipped: bool = False) -> Labeli
 
     All images with controls that are not skipped are served, each with the labels of its own controls. `default_preset`
     (the setting CAR_PRESET) is used when no control names one. With `skipped` controls that are left to people are read
-    as though they were not: what they draw is exported, too.
+    as though they were not: what they draw is exported, too. Tools to ask with (`smartOnly`, see docs/interactive.md)
+    take no masks.
 
     Raises:
         ConfigError: the XML is broken or unsafe, a tag is missing, or an attribute has a value that cannot work.
@@ -111,7 +112,7 @@ def _addresses(image: ImageTag, data: object) -> Iterator[Picture]:
 def _served(root: Element) -> list[Element]:
     """The controls that can take masks and point to an image, skipped ones too."""
     images = {tag.get("name", "") for tag in _find(root, "image")}
-    candidates = _find(root, *TAGS)
+    candidates = [tag for tag in _find(root, *TAGS) if not _truth(tag, "smartOnly") and not _truth(tag, "smartonly")]
     if not images:
         raise ConfigError('The labeling config has no <Image> tag; add <Image name="image" value="$image"/>.')
     if not candidates:

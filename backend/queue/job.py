@@ -13,6 +13,7 @@ from typing import Any
 
 from rq.job import Job as RQJob
 
+from backend.interactive.asks import Ask
 from backend.labeling.parsing import LabelingConfig, Picture
 
 SEGMENT = "backend.worker.segment"
@@ -56,7 +57,8 @@ class State(StrEnum):
 class Job:
     """What a worker needs to know of a task, as JSON in the queue. It carries no token and no weights' path.
 
-    A `trial` is segmented like any other, but its prediction is only looked at, never delivered.
+    A `trial` is segmented like any other, but its prediction is only looked at, never delivered. So is what an
+    annotator asks for in the open task (`ask`): the answer is for whoever waits, and for a short while.
     """
 
     project: int
@@ -65,6 +67,7 @@ class Job:
     config: LabelingConfig
     version: str
     trial: bool = False
+    ask: Ask | None = None
 
     def id_at(self, studio_url: str) -> str:
         """The job's id: the same for the same task, images and version of one Label Studio, however often asked."""
@@ -72,18 +75,27 @@ class Job:
         key += [asdict(picture) for picture in self.pictures]
         key += [asdict(label) for image in self.config.images for label in image.task_labels]
         key += ["trial"] if self.trial else []
+        key += [self.ask.to_json()] if self.ask else []
         return f"p{self.project}-t{self.task}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` is the inverse."""
         plain = {**vars(self), "pictures": [vars(one) for one in self.pictures], "config": _plain(self.config)}
-        return plain if self.trial else {name: value for name, value in plain.items() if name != "trial"}
+        plain["ask"] = self.ask and self.ask.to_json()
+        return {name: value for name, value in plain.items() if value or name not in ("trial", "ask")}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Job:
         """Inverse of `to_json`."""
         pictures = tuple(Picture(**picture) for picture in data["pictures"])
-        return cls(**{**data, "pictures": pictures, "config": LabelingConfig.from_json(data["config"])})
+        ask = Ask.from_json(data["ask"]) if data.get("ask") else None
+        config = LabelingConfig.from_json(data["config"])
+        return cls(**{**data, "pictures": pictures, "config": config, "ask": ask})
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether its prediction is for the task."""
+        return not self.trial and self.ask is None
 
 
 @lru_cache(maxsize=64)

@@ -36,6 +36,8 @@ __all__ = ["Job", "Jobs", "SegmentJob", "State"]
 
 TOGETHER = 100
 """Jobs asked for in one round trip: enough to be quick, few enough that nobody else waits for Redis."""
+ASKED_SECONDS = 600
+"""How long the answer to an annotator is kept, for the same question asked again."""
 
 
 class Jobs:
@@ -77,7 +79,7 @@ class Jobs:
             for job_id, job in jobs.items():
                 keys = [store.ticket_key(job_id), store.result_key(job_id), store.OPEN, store.FAILED]
                 # Not by its hash: a registered script in a pipeline costs a round trip to ask whether Redis knows it.
-                what: list[str | int] = [json.dumps(job.to_json()), job.version, int(job.trial)]
+                what: list[str | int] = [json.dumps(job.to_json()), job.version, int(not job.is_delivered)]
                 pipe.eval(scripts.REQUEST, len(keys), *keys, job_id, time.time(), budget, limit, *what)
             answers = dict(zip(jobs, map(text, pipe.execute()), strict=True))
         self._enqueue({job_id: job for job_id, job in jobs.items() if answers[job_id] == "enqueue"}, queue)
@@ -93,9 +95,9 @@ class Jobs:
     def _enqueue(self, jobs: Mapping[str, Job], queue: str) -> None:
         if not jobs:
             return
-        retries = self.settings.car_retries
         with self.redis.pipeline() as pipe:
             for job_id, job in jobs.items():
+                retries = self.settings.car_retries if job.ask is None else 0  # who asked would be gone
                 self.queues[queue].enqueue_call(
                     SEGMENT,
                     args=(job.to_json(),),
@@ -133,8 +135,10 @@ class Jobs:
         found: Iterable[str],
         missing: str = "",
         kind: Failure = Failure.OTHER,
+        *,
+        is_asked: bool = False,
     ) -> None:
-        """Keep a finished prediction and hand it to the courier, in one step.
+        """Keep a finished prediction and hand it to the courier, in one step; an annotator's answer is kept briefly.
 
         `missing` says what it lacks, where one of several images could not be read: it is listed with the failed ones.
         """
@@ -142,7 +146,8 @@ class Jobs:
         keys = [store.ticket_key(job_id), store.result_key(job_id), store.OPEN, store.OUTBOX, store.FAILED]
         keys.append(store.COUNTERS)
         scores = json.dumps(found_scores(prediction))
-        self._finish(keys, [job_id, time.time(), data, ", ".join(found), scores, self.keep_seconds, missing, kind])
+        keep = ASKED_SECONDS if is_asked else self.keep_seconds
+        self._finish(keys, [job_id, time.time(), data, ", ".join(found), scores, keep, missing, kind])
 
     def fail(self, job_id: str, error: str, kind: Failure = Failure.OTHER) -> None:
         """Give a job up; it stays listed with its reason and may be asked for again within the budget.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # KEYS ticket, result, open, failed.
-# ARGV job id, now, retry budget, limit of open jobs, job as JSON, version, 1 for a trial.
+# ARGV job id, now, retry budget, limit of open jobs, job as JSON, version, 1 for what is not delivered.
 # -> "enqueue" when the caller must put it on a queue, else the state.
 REQUEST = """
 local state = redis.call('HGET', KEYS[1], 'state')

@@ -96,6 +96,8 @@ def reconcile(jobs: Jobs) -> None:
         job, ticket = jobs.job(job_id), jobs.ticket(job_id)
         if job is None:
             jobs.redis.zrem(store.OPEN, job_id)
+        elif job.ask is not None:  # who asked is gone
+            jobs.forget(job_id)
         elif ticket.get("state") not in (State.QUEUED, State.RUNNING):
             continue
         elif _gave_up(jobs, job_id):
@@ -117,6 +119,8 @@ def renew_outdated(jobs: Jobs) -> None:
         if job is None or job.version == job.config.version(jobs.settings.car_weights):
             continue
         jobs.forget(job_id)
+        if job.ask is not None:
+            continue
         jobs.request(replace(job, version=job.config.version(jobs.settings.car_weights)), store.BATCH)
         renewed += 1
     if renewed:

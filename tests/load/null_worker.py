@@ -52,6 +52,16 @@ class Segmenter:
         )
 
 
+class Desk:
+    """Answers nobody: load runs have no annotators."""
+
+    def __init__(self, settings: Any, segmenter: Any) -> None:
+        pass
+
+    def warm_up(self, config: Any) -> None:
+        """There is nothing to make beforehand."""
+
+
 @cache
 def disc_and_bar(height: int, width: int) -> np.ndarray:
     """Two disjoint masks, bool [2, H, W]. Drawn once per size: the model's part of the work is not to be measured."""
@@ -62,11 +72,14 @@ def disc_and_bar(height: int, width: int) -> np.ndarray:
 
 
 def stand_in(latency: float) -> None:
-    """Put the segmenter above in the place of the model's. To be called before `backend.worker` is imported."""
+    """Put the classes above in the place of those that need torch. To be called before `backend.worker` is imported."""
     module = ModuleType("model.segmenter")
     Segmenter.latency = latency
     vars(module).update(Segmenter=Segmenter, Segmentation=Segmentation)
     sys.modules["model.segmenter"] = module
+    desk = ModuleType("backend.interactive.desk")
+    vars(desk).update(Desk=Desk)
+    sys.modules["backend.interactive.desk"] = desk
 
 
 def main() -> None:
