@@ -1,6 +1,7 @@
 """The demo world on the command line: `python -m model.demo sprites | draw | tokenizer | train | report`."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -50,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("--preset", default="demo", metavar="NAME")
     report.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another setting's value")
     report.add_argument("--device", metavar="NAME")
+    report.add_argument("--expressions", type=count, metavar="N", help="also referring expressions, on N drawn scenes")
     report.add_argument("--limit", type=count, metavar="N", help="only the first scenes of each set")
     report.set_defaults(run=_report)
 
@@ -97,8 +99,11 @@ def _train(options: argparse.Namespace) -> int:
     training = Training(recipe, options.out, device, options.init)
     if training.step:
         print(f"{options.out}: on from step {training.step} of {recipe.steps}", file=sys.stderr)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: training.stop())
     training.run()
-    print(f"{options.out}: {training.step} steps in {training.seconds / 60:.0f} minutes; try --weights {options.out}")
+    done = f"{options.out}: step {training.step} of {recipe.steps}, {training.seconds / 60:.0f} minutes in all"
+    print(f"{done}; its weights so far: --weights {options.out}")
     return 0
 
 
@@ -114,6 +119,11 @@ def _report(options: argparse.Namespace) -> int:
         own = HERE / "scenes" / name
         columns[name] = report(own if own.is_dir() else Path(name), segmenter, options.limit)
     print(table(columns))
+    if options.expressions:
+        from model.demo.expressions import understood
+
+        print()
+        print(table({"referring expressions": understood(segmenter, options.expressions)}))
     return 0
 
 

@@ -55,6 +55,7 @@ class Training:
         self._tokenize: Any = tokenizer.tokenizer()
         self._pool: Pool | None = None
         self._stage = -1
+        self._stopping = False
         if (folder / STATE).is_file():
             self._restore()
 
@@ -64,7 +65,7 @@ class Training:
         cv2.setNumThreads(1)
         saved = time.monotonic()
         end = min(self.recipe.steps, until if until is not None else self.recipe.steps)
-        while self.step < end:
+        while self.step < end and not self._stopping:
             started = time.monotonic()
             result = self.advance()
             self.seconds += time.monotonic() - started
@@ -74,6 +75,10 @@ class Training:
                 self.save()
                 saved = time.monotonic()
         self.save()
+
+    def stop(self) -> None:
+        """Make `run` save and return after the step it is at."""
+        self._stopping = True
 
     def advance(self) -> Losses:
         """Take one step."""
@@ -129,6 +134,7 @@ class Training:
         self.average = state["average"]
         for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
+        _forget_after(self.step, self.folder / PROGRESS)
 
     def _batch(self) -> Batch:
         recipe, number = self.recipe, self.recipe.stage(self.step)
@@ -184,6 +190,13 @@ def export(weights: dict[str, Tensor], folder: Path) -> None:
     partial.replace(folder / WEIGHTS_FILE)
     for name in (CONFIG, tokenizer.MERGES):
         shutil.copyfile(HERE / name, folder / name)
+
+
+def _forget_after(step: int, progress: Path) -> None:
+    """Leave out the reports of steps that were lost, since they are taken again."""
+    if progress.is_file():
+        title, *rows = progress.read_text(encoding="utf-8").splitlines(keepends=True)
+        progress.write_text(title + "".join(row for row in rows if int(row.split("\t")[0]) <= step), encoding="utf-8")
 
 
 def _sorted_parameters(model: Any) -> tuple[list[Tensor], list[Tensor]]:

@@ -22,7 +22,9 @@ RECIPE = Recipe(stages=(TINY,), steps=4, pool=12, fresh=2, warm=2)
 def test_going_on_is_the_same_as_going_through(tmp_path: Path) -> None:
     through = Training(RECIPE, tmp_path / "through")
     through.run(report_every=1)
-    Training(RECIPE, tmp_path / "stopped").run(report_every=1, until=2)
+    stopped = Training(RECIPE, tmp_path / "stopped")
+    stopped.run(report_every=1, until=2)
+    stopped._report(stopped.advance())  # lost: killed before the next save
     resumed = Training(RECIPE, tmp_path / "stopped")
     assert resumed.step == 2
     resumed.run(report_every=1)
@@ -42,6 +44,14 @@ def test_a_run_gives_weights_that_open_clip_takes(tmp_path: Path) -> None:
     assert (tmp_path / "open_clip_model.safetensors").stat().st_size < 16e6
     assert torch.equal(model.visual.proj, kept["visual.proj"].float())
     assert from_folder(tmp_path).tokenize(["a cat"]).shape == (1, 24)
+
+
+def test_stopping_saves(tmp_path: Path) -> None:
+    training = Training(RECIPE, tmp_path)
+    training.stop()
+    training.run()
+    assert training.step == 0
+    assert (tmp_path / STATE).is_file()
 
 
 def test_another_recipe_does_not_go_on(tmp_path: Path) -> None:
