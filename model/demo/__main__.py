@@ -42,6 +42,9 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--steps", type=count, metavar="N", help="default: 12000, or 1500 with --init")
     train.add_argument("--seed", type=int, default=0, metavar="N")
     train.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there is one)")
+    train.add_argument(
+        "--workers", type=int, metavar="N", help="processes that draw beside a GPU (default: 4, and 0 without a GPU)"
+    )
     train.add_argument("--threads", type=count, metavar="N", help="of the CPU (default: torch's choice)")
     train.set_defaults(run=_train)
 
@@ -101,7 +104,7 @@ def _train(options: argparse.Namespace) -> int:
         print(f"{options.out}: on from step {training.step} of {recipe.steps}", file=sys.stderr)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: training.stop())
-    training.run()
+    training.run(workers=options.workers if options.workers is not None else 0 if device == "cpu" else 4)
     done = f"{options.out}: step {training.step} of {recipe.steps}, {training.seconds / 60:.0f} minutes in all"
     print(f"{done}; its weights so far: --weights {options.out}")
     return 0

@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from model.demo import prompting, words
+from model.demo.recipe import Recipe
 from model.demo.scenes import Placed, Scene, Style, draw
-from model.demo.sprites import Atlas
+from model.demo.sprites import Atlas, atlas
 from model.demo.world import concepts, grounds
 
 PATCH = 16
@@ -84,6 +86,27 @@ class Pool:
             if len(self.scenes) > self.size:
                 self.scenes.popleft()
         self.end = max(self.end, end)
+
+
+class Batches(Dataset[Batch]):
+    """All batches of a recipe, by step. Each process that asks for some keeps a pool of its own."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._pool: Pool | None = None
+        self._stage = -1
+
+    def __len__(self) -> int:
+        return self._recipe.steps
+
+    def __getitem__(self, step: int) -> Batch:
+        recipe, number = self._recipe, self._recipe.stage(step)
+        if number != self._stage or self._pool is None:
+            style = recipe.stages[number].style
+            self._pool, self._stage = Pool(atlas(), style, recipe.seed * 100 + number, recipe.pool), number
+        self._pool.forward(recipe.pool + step * recipe.fresh)
+        side, size = recipe.shape(step)
+        return batch(self._pool, step, size, side)
 
 
 def batch(pool: Pool, step: int, size: int, side: int) -> Batch:

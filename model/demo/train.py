@@ -8,6 +8,7 @@ that a run that was stopped ends like one that was not.
 import json
 import math
 import shutil
+import signal
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -20,12 +21,12 @@ import torch
 from open_clip.model import CLIP
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from model.demo import tokenizer
-from model.demo.batches import Batch, Pool, batch, chooser
+from model.demo.batches import Batch, Batches, chooser
 from model.demo.losses import WEIGHTS, Losses, losses, texts
 from model.demo.recipe import Recipe
-from model.demo.sprites import atlas
 from model.demo.world import HERE
 from model.weights import CONFIG, OPENAI_MEAN, OPENAI_STD
 from model.weights import WEIGHTS as WEIGHTS_FILE
@@ -53,37 +54,46 @@ class Training:
         self._hidden, self._rest = _sorted_parameters(self.model)
         self._optimizers = _optimizers(self._hidden, self._rest, recipe)
         self._tokenize: Any = tokenizer.tokenizer()
-        self._pool: Pool | None = None
-        self._stage = -1
+        self._batches = Batches(recipe)
         self._stopping = False
         if (folder / STATE).is_file():
             self._restore()
 
-    def run(self, save_every: float = 180.0, report_every: int = 25, until: int | None = None) -> None:
-        """Train to the end, or up to step `until`; save every so many seconds, and at the end."""
+    def run(
+        self, save_every: float = 180.0, report_every: int = 25, until: int | None = None, workers: int = 0
+    ) -> None:
+        """Train to the end, or up to step `until`; save every so many seconds, and at the end.
+
+        workers: processes that make batches beforehand; 0: each is made when it is needed. Both train the same.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         cv2.setNumThreads(1)
         saved = time.monotonic()
         end = min(self.recipe.steps, until if until is not None else self.recipe.steps)
-        while self.step < end and not self._stopping:
-            started = time.monotonic()
-            result = self.advance()
+        steps = range(self.step, end)
+        loader = DataLoader(self._batches, batch_size=None, sampler=steps, num_workers=workers, worker_init_fn=_alone)
+        started = time.monotonic()
+        for made in loader:
+            result = self.advance(made)
             self.seconds += time.monotonic() - started
             if self.step % report_every == 0 or self.step == end:
                 self._report(result)
             if time.monotonic() - saved > save_every:
                 self.save()
                 saved = time.monotonic()
+            if self._stopping:
+                break
+            started = time.monotonic()
         self.save()
 
     def stop(self) -> None:
         """Make `run` save and return after the step it is at."""
         self._stopping = True
 
-    def advance(self) -> Losses:
-        """Take one step."""
+    def advance(self, made: Batch | None = None) -> Losses:
+        """Take one step, on its batch, which may have been made before."""
         recipe = self.recipe
-        made = self._batch()
+        made = made or self._batches[self.step]
         chosen = texts(made, chooser(recipe.seed, self.step))
         torch.manual_seed(recipe.seed * 1_000_003 + self.step)
         pixels = self._pixels(made)
@@ -136,15 +146,6 @@ class Training:
             optimizer.load_state_dict(kept)
         _forget_after(self.step, self.folder / PROGRESS)
 
-    def _batch(self) -> Batch:
-        recipe, number = self.recipe, self.recipe.stage(self.step)
-        if number != self._stage or self._pool is None:
-            style = recipe.stages[number].style
-            self._pool, self._stage = Pool(atlas(), style, recipe.seed * 100 + number, recipe.pool), number
-        self._pool.forward(recipe.pool + self.step * recipe.fresh)
-        side, size = recipe.shape(self.step)
-        return batch(self._pool, self.step, size, side)
-
     def _pixels(self, made: Batch) -> Tensor:
         images = made.images.to(self.device).permute(0, 3, 1, 2).float() / 255
         images = (images + 0.02 * torch.randn_like(images[:, :1])).clamp(0, 1)
@@ -174,6 +175,13 @@ class Training:
             print(*lines, "\t".join(map(str, values)), sep="\n" if lines else "", file=progress)
         told = ", ".join(f"{name} {value}" for name, value in zip(COLUMNS, values, strict=True))
         print(told, file=sys.stderr, flush=True)
+
+
+def _alone(_: int) -> None:
+    """Keep a process that makes batches to one core, and let its parent decide when to stop."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def fresh() -> Any:
