@@ -71,10 +71,13 @@ class Engine:
         self.desk = Desk(settings, self.segmenter)
 
     def segmenter(self, wanted: Preset) -> Segmenter:
-        """The segmenter of a preset; the weights are loaded at its first use."""
+        """The segmenter of a preset; weights are loaded at their first use, once for all presets that share them."""
         if wanted.checksum not in self._segmenters:
-            self._segmenters[wanted.checksum] = Segmenter(
-                wanted, self.settings.car_device or None, self.settings.car_weights or None
+            known = next((one for one in self._segmenters.values() if one.shares(wanted)), None)
+            self._segmenters[wanted.checksum] = (
+                known.under(wanted)
+                if known
+                else Segmenter(wanted, self.settings.car_device or None, self.settings.car_weights or None)
             )
         return self._segmenters[wanted.checksum]
 

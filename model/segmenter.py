@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -22,7 +23,7 @@ from model.sizes import bounded, resize, shrink
 from model.stream import Found, drawers_beside, stream
 from model.tiles import Piece, Place, merged, places
 from model.vocabulary import Query, check, vocabulary, without_synonyms
-from model.weights import load
+from model.weights import load, towers
 
 __all__ = ["ImageTooLargeError", "Segmentation", "Segmenter", "Step"]
 
@@ -92,6 +93,7 @@ class Segmenter:
     def __init__(self, preset: Preset, device: str | None = None, weights: str | None = None) -> None:
         """Load the preset's weights, or `weights`: `demo`, `random` or a folder. Raises WeightsError."""
         self.preset = preset
+        self._weights = weights
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         proposals, classifier = load(preset, weights)
         self._proposals = Encoder(proposals, self.device, preset.positions, preset.precision)
@@ -100,6 +102,19 @@ class Segmenter:
             self._proposals if same else Encoder(classifier, self.device, preset.positions, preset.precision)
         )
         self.refiner = Refiner(str(self.device)).prepare(preset)
+
+    def shares(self, preset: Preset) -> bool:
+        """Whether another preset needs no other towers than these."""
+        return towers(preset, self._weights) == towers(self.preset, self._weights)
+
+    def under(self, preset: Preset) -> "Segmenter":
+        """Return a segmenter for a preset that `shares` the towers: they are loaded once. Raises WeightsError."""
+        if not self.shares(preset):
+            raise ValueError(f"{preset.name} needs other towers than {self.preset.name}")
+        twin = copy(self)
+        twin.preset = preset
+        twin.refiner.prepare(preset)
+        return twin
 
     def segment(
         self,

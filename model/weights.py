@@ -53,6 +53,13 @@ def load(preset: Preset, weights: str | None = None) -> tuple[Clip, Clip]:
     return proposals, proposals if same else fetch(preset.classifier_model)
 
 
+def towers(preset: Preset, weights: str | None = None) -> tuple[str, ...]:
+    """Return what tells the towers of two presets apart; a folder's are both of them, whatever the presets' models."""
+    source = weights or preset.weights
+    models = (preset.proposal_model, preset.classifier_model) if source in ("openai", "random") else ()
+    return (source, *models, preset.positions, preset.precision)
+
+
 def from_folder(folder: Path) -> Clip:
     """Load a folder with `open_clip_config.json`, `open_clip_model.safetensors` and maybe BPE merges (`*.txt.gz`)."""
     for name in (CONFIG, WEIGHTS):

@@ -9,6 +9,7 @@ import pytest
 
 from model.benchmarks import folder
 from model.pictures import read_image
+from model.presets import preset
 from model.segmenter import ImageTooLargeError, Segmentation, Segmenter
 from model.vocabulary import Query, VocabularyError, vocabulary
 
@@ -53,6 +54,22 @@ def test_the_shape_of_a_result(result: Segmentation) -> None:
 
 def test_the_same_image_gives_the_same_masks(segmenter: Segmenter, scene: np.ndarray, result: Segmentation) -> None:
     np.testing.assert_array_equal(segmenter.segment(scene, vocabulary(LABELS)).masks, result.masks)
+
+
+def test_presets_share_weights_and_nothing_else(
+    segmenter: Segmenter, segmenter_of: Callable[..., Segmenter], scene: np.ndarray, result: Segmentation
+) -> None:
+    other = preset("demo", {"eta": "0.6", "refine": "none"})
+    assert segmenter.shares(other)
+    assert not segmenter.shares(preset("photos"))
+    with pytest.raises(ValueError, match="other towers"):
+        segmenter.under(preset("photos"))
+    twin = segmenter.under(other)
+    masks = twin.segment(scene, vocabulary(LABELS)).masks
+    np.testing.assert_array_equal(segmenter.segment(scene, vocabulary(LABELS)).masks, result.masks)
+    alone = segmenter_of("demo", {"eta": "0.6", "refine": "none"}).segment(scene, vocabulary(LABELS))
+    segmenter_of()
+    np.testing.assert_array_equal(masks, alone.masks)
 
 
 @pytest.mark.parametrize("threshold", [0.9, {"mount fuji": 2.0}])
