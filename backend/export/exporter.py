@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as Pillow
 
-from backend.export.formats import Drawing, Format, Record, replacing, write_text, writer
+from backend.export.formats import Drawing, Format, Record, writer
 from backend.export.regions import RegionError, labels_in, place_of, regions, regions_at, size_of
 from backend.images.decoding import ImageError
 from backend.labeling.parsing import ConfigError, LabelingConfig, Picture, for_task, pictures
+from model.files import replacing, write_text
 
 PARTIAL, WHOLE = "export.partial.jsonl", "export.jsonl"
 """What was written so far, one task a line after one for the `Plan`; renamed when all is written."""

@@ -14,8 +14,7 @@ Labels are numbered in the order of the labeling config; those that tasks bring 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +24,7 @@ import numpy as np
 from backend.export.regions import Region
 from backend.labeling.config import Picture
 from backend.masks.outlines import outlines
+from model.files import replacing, write_text
 from model.palette import index_picture
 
 Record = dict[str, Any]
@@ -170,20 +170,3 @@ def writer(name: str, folder: Path, labels: Sequence[str], tolerance: float, one
     if name == "yolo-seg":
         return YoloSeg(folder, labels, tolerance)
     return Coco(folder, labels, one_each) if name == "coco" else Png(folder, labels)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Write to the path that this gives; the file takes its place only when all went well."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")

@@ -12,7 +12,6 @@ or not at all.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from PIL import Image as Pillow
 from model.benchmarks.dataset import Dataset, DatasetError, Task
 from model.benchmarks.figures import Scheme
 from model.benchmarks.records import Record
+from model.files import replacing, write_text
 from model.presets import DEMO
 from model.settings import Preset
 
@@ -109,7 +109,7 @@ class Results:
         for part in ("images", "masks"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         text = json.dumps(asdict(self.setup), indent=1, ensure_ascii=False)
-        _write(self.folder / "settings.json", text + "\n")
+        write_text(self.folder / "settings.json", text + "\n")
 
     def records(self) -> dict[str, Record]:
         """Return the records there are, by the example's name; a file that cannot be read counts as not there."""
@@ -118,10 +118,9 @@ class Results:
     def add(self, record: Record, index: NDArray[np.uint16]) -> None:
         """Keep one image's record and its index map; the record comes last, so that it vouches for both."""
         picture = Pillow.fromarray(index if index.max(initial=0) > 255 else index.astype(np.uint8))
-        scratch = self.folder / "masks" / f".{record.name}.{os.getpid()}"
-        picture.save(scratch, format="PNG")
-        os.replace(scratch, self.folder / "masks" / f"{record.name}.png")
-        _write(self.folder / "images" / f"{record.name}.json", json.dumps(record.as_json()))
+        with replacing(self.folder / "masks" / f"{record.name}.png") as path:
+            picture.save(path, format="PNG")
+        write_text(self.folder / "images" / f"{record.name}.json", json.dumps(record.as_json()))
 
     def mask(self, name: str) -> NDArray[np.uint16]:
         """Return the index map [H, W] of an image."""
@@ -157,12 +156,6 @@ def _record(path: Path) -> Record | None:
         return Record.from_json(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, KeyError):
         return None
-
-
-def _write(path: Path, text: str) -> None:
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(text, encoding="utf-8")
-    os.replace(scratch, path)
 
 
 def _digest(data: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,23 +9,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from backend.local import label_studio as local_label_studio
 from backend.local.demo_project import LANDMARKS, Scenes, load_scenes
-from backend.local.ports import any_free_port
-from backend.local.services import ROOT
-from tests.e2e.support import STARTED, Backend, LabelStudio, Project, make_project, new_supervisor, start_backend
+from tests.e2e.browsing import launch, log_in
+from tests.e2e.support import STARTED, Backend, LabelStudio, Project, make_project, start_backend, start_label_studio
 
 HERE = Path(__file__).parent
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-BROWSER_ARGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -51,17 +38,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStudio]:
     """A Label Studio for the whole session; it has only what tests put there."""
-    folder = tmp_path_factory.mktemp("label-studio")
-    port, account = any_free_port(), local_label_studio.new_account()
-    command = local_label_studio.find_label_studio(ROOT)
-    program = local_label_studio.program(command, folder, port, account)
-    running = LabelStudio(program, new_supervisor(folder), port, account)
-    try:
-        running.start()
-        yield running
-    finally:
-        running.supervisor.stop_all()
-        STARTED.remove(running.supervisor)
+    running = start_label_studio(tmp_path_factory.mktemp("label-studio"))
+    yield running
+    running.supervisor.stop_all()
+    STARTED.remove(running.supervisor)
 
 
 @pytest.fixture(scope="session")
@@ -113,9 +93,8 @@ def scenes() -> Scenes:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A Chromium: the system's, else the one that playwright has downloaded."""
-    executable = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, headless=True, args=BROWSER_ARGS)
+        browser = launch(playwright)
         yield browser
         browser.close()
 
@@ -128,11 +107,3 @@ def page(browser: Browser, label_studio: LabelStudio) -> Iterator[Page]:
     log_in(page, label_studio)
     yield page
     context.close()
-
-
-def log_in(page: Page, label_studio: LabelStudio) -> None:
-    page.goto("/user/login/")
-    page.fill("input[name=email]", label_studio.account.email)
-    page.fill("input[name=password]", label_studio.account.password)
-    page.click("button[type=submit]")
-    page.wait_for_url(lambda url: "/user/login" not in url)

@@ -151,6 +151,20 @@ class Backend:
         return self.supervisor.log(name).read_text()
 
 
+def start_label_studio(folder: Path) -> LabelStudio:
+    """Start a Label Studio with a user of its own."""
+    port, account = any_free_port(), label_studio.new_account()
+    command = label_studio.find_label_studio(services.ROOT)
+    program = label_studio.program(command, folder, port, account)
+    running = LabelStudio(program, new_supervisor(folder), port, account)
+    try:
+        running.start()
+    except LocalError:
+        running.supervisor.stop_all()
+        raise
+    return running
+
+
 def start_backend(folder: Path, studio_url: str, api_key: str, workers: int = 1, **env: str) -> Backend:
     """Start Redis, the web service, a courier and workers, with `env` on top of what `make run` gives them."""
     supervisor = new_supervisor(folder)

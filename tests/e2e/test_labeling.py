@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import base64
+import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import requests
+from playwright.sync_api import Page
+from pycocotools.coco import COCO
 
+from backend.corrections.comparison import union_masks
 from backend.export.regions import regions
 from backend.local.demo_project import Scenes
-from tests.e2e.support import Backend, Project
+from model.presets import DEMO
+from tests.e2e.labeling_cases import BASE, CASES, WALL, address, brush, twins
+from tests.e2e.support import STARTED, Backend, LabelStudio, Project, start_backend
+from tests.e2e.test_export import export
 
 SIZE = (320, 384)
 HIDDEN = (
@@ -28,30 +37,75 @@ SHAPES = f"""<View><Image name="image" value="$image"/>
   <RectangleLabels name="box" toName="image" car_instances="components" model_score_threshold="0.2">
     <Label value="Head"/><Label value="Tower"/><Label value="cat"/>
   </RectangleLabels>{HIDDEN}</View>"""
-DYNAMIC = """<View><Image name="image" value="$image"/>
-  <BrushLabels name="mask" toName="image" value="$labels"/></View>"""
 
 NewProject = Callable[..., Project]
+Result = list[dict[str, Any]]
 
 
-def predicted(project: Project) -> list[dict[str, Any]]:
-    project.await_predictions()
+@pytest.fixture(scope="module")
+def backend(label_studio: LabelStudio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    """A backend whose presets all run on the demo's weights, so that a project may choose one."""
+    folder = tmp_path_factory.mktemp("backend-of-weights")
+    running = start_backend(folder, label_studio.url, label_studio.account.token, CAR_WEIGHTS=str(DEMO))
+    yield running
+    running.supervisor.stop_all(last="redis")
+    STARTED.remove(running.supervisor)
+
+
+def predicted(project: Project) -> Result:
+    project.await_predictions(300)
     ((found, *_), *_) = project.predictions().values()
-    result: list[dict[str, Any]] = found["result"]
+    result: Result = found["result"]
     return result
 
 
-def test_every_control_and_attribute(backend: Backend, new_project: NewProject, scenes: Scenes) -> None:
+def stored(result: Result) -> Counter[tuple[str, str]]:
+    """How many regions each control has of each label."""
+    return Counter((one["from_name"], one["value"][one["type"]][0]) for one in result)
+
+
+def areas(result: Result) -> dict[str, int]:
+    """Pixels of each label's mask."""
+    return {label: int(mask.sum()) for label, mask in union_masks(result)["image", 0].items()}
+
+
+def test_every_attribute_does_what_the_reference_says(backend: Backend, new_project: NewProject) -> None:
+    projects: dict[str, Project] = {}
+    for case in CASES:
+        projects[case.name] = new_project(backend.url, label_config=case.config, title=case.name)
+        projects[case.name].studio.import_tasks(projects[case.name].id, [dict(case.task)])
+    plain = {"base": BASE, "things": brush("moai", "tokyo tower", "road")}
+    for name, config in plain.items():
+        projects[name] = new_project(backend.url, label_config=config, title=name)
+        projects[name].studio.import_tasks(projects[name].id, [{"image": address(WALL)}])
+    results = {name: predicted(project) for name, project in projects.items()}
+    for case in CASES:
+        assert stored(results[case.name]) == case.expected, case.name
+
+    base = areas(results["base"])
+    assert set(base) == {"moai", "tokyo tower", "firefox logo"}
+    assert areas(results["car_refine"])["tokyo tower"] > 1.5 * base["tokyo tower"], "a soft map is wider than the thing"
+    assert areas(results["car_background"])["tokyo tower"] > 1.3 * base["tokyo tower"], (
+        "nothing competes for its pixels"
+    )
+    assert areas(results["car_group"])["moai"] > 1.3 * areas(results["things"])["moai"], (
+        "stuff takes nothing of a thing"
+    )
+    assert {one["to_name"] for one in results["images"]} == {"front", "back"}
+    assert [one["item_index"] for one in results["pages"]] == [0, 1]
+
+
+def test_every_control_at_once(backend: Backend, new_project: NewProject, scenes: Scenes) -> None:
     project = new_project(backend.url, label_config=SHAPES)
     project.add_images(scenes.images[:1])
     result = predicted(project)
-    stored = Counter((one["from_name"], one["value"][one["type"]][0]) for one in result)
-    assert stored["mask", "stone head"] == 1
-    assert stored["mask", "Tower"] == 1
-    assert stored["outline", "Head"] >= 1
-    assert stored["box", "Head"] >= 1
-    assert stored["box", "Tower"] >= 1
-    assert not any("firefox logo" in pair or "hidden" in pair for pair in stored)
+    found = stored(result)
+    assert found["mask", "stone head"] == 1
+    assert found["mask", "Tower"] == 1
+    assert found["outline", "Head"] >= 1
+    assert found["box", "Head"] >= 1
+    assert found["box", "Tower"] >= 1
+    assert not any("firefox logo" in pair or "hidden" in pair for pair in found)
     masks = regions([one for one in result if one["from_name"] == "mask"], ["stone head", "Tower"])
     outlines = regions([one for one in result if one["from_name"] == "outline"], ["Head"])
     boxes = regions([one for one in result if one["from_name"] == "box"], ["Head", "Tower", "cat"])
@@ -63,10 +117,43 @@ def test_every_control_and_attribute(backend: Backend, new_project: NewProject, 
     assert not (head & ~boxed).any()
 
 
-def test_labels_that_tasks_bring_along(backend: Backend, new_project: NewProject, scenes: Scenes) -> None:
-    project = new_project(backend.url, label_config=DYNAMIC)
-    image = "data:image/png;base64," + base64.b64encode(scenes.images[0].read_bytes()).decode()
-    labels = ["moai", {"value": "Tower", "alias": "tower", "predicted_values": "tokyo tower"}]
-    project.studio.import_tasks(project.id, [{"image": image, "labels": labels}])
-    found = [one["value"]["brushlabels"][0] for one in predicted(project)]
-    assert sorted(found) == ["moai", "tower"]
+def test_pages_come_back_from_the_browser_as_they_were_predicted_and_out_of_an_export(
+    backend: Backend, new_project: NewProject, label_studio: LabelStudio, page: Page, tmp_path: Path
+) -> None:
+    config = brush("moai", "tokyo tower").replace('value="$image"', 'valueList="$pages"', 1)
+    project = new_project(backend.url, label_config=config, title="Pages")
+    gone = "ftp://nowhere/page-3.png"
+    pages = [address(WALL), address(twins()), gone]
+    project.studio.import_tasks(project.id, [{"pages": pages}])
+    before = union_masks(predicted(project))
+    assert set(before) == {("image", 0), ("image", 1)}
+    assert [mask["moai"].shape for mask in before.values()] == [SIZE, (320, 468)]
+    told = requests.get(f"{backend.url}/status.json", timeout=30).json()
+    (failure,) = (one for one in told["failures"] if one["project"] == project.id)
+    assert failure["error"].startswith("1 of 3 images are missing in the prediction: image, page 3: ")
+
+    (task,) = (one["id"] for one in project.tasks())
+    page.goto(f"/projects/{project.id}/data?task={task}")
+    page.wait_for_selector(".lsf-tree__node", timeout=120_000)
+    page.wait_for_selector(".konvajs-content canvas")
+    page.wait_for_timeout(2000)
+    with page.expect_response(lambda answer: f"/api/tasks/{task}/annotations" in answer.url) as saved:
+        page.click("[data-testid=bottombar-submit-button]")
+    assert saved.value.status == 201
+    (annotation,) = (label_studio.studio.task(task) or {})["annotations"]
+    after = union_masks(annotation["result"])
+    for place, masks in before.items():  # the second was never looked at
+        for label, mask in masks.items():
+            assert (after[place][label] == mask).all(), (place, label)
+
+    out = tmp_path / "coco"
+    done = export(label_studio, "--project", str(project.id), "--format", "coco", "--out", str(out))
+    assert done.returncode == 1, done.stderr
+    assert f"task {task}: image, page 3: " in done.stdout
+    coco = COCO(str(out / "annotations.json"))
+    names = {one["id"]: one["name"] for one in coco.loadCats(coco.getCatIds())}
+    for image in json.loads((out / "annotations.json").read_text())["images"]:
+        found = {names[one["category_id"]]: coco.annToMask(one) for one in coco.loadAnns(coco.getAnnIds(image["id"]))}
+        wanted = before[image["tag"], image["page"]]
+        assert found.keys() == wanted.keys()
+        assert all((found[label] == mask).all() for label, mask in wanted.items())
