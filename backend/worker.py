@@ -20,6 +20,7 @@ from rq.serializers import JSONSerializer
 
 from backend import logs, store
 from backend.corrections.records import ScoreBook
+from backend.device import device_of, free_device_memory
 from backend.failing import (
     PASSING,
     PERMANENT,
@@ -38,7 +39,7 @@ from backend.queue.jobs import Job, Jobs, SegmentJob, State
 from backend.queue.queues import TakingQueue
 from backend.settings import Settings, load_settings
 from backend.status import measures
-from backend.status.reports import Device, Reporter
+from backend.status.reports import Reporter
 from backend.studio.client import Studio, StudioError, StudioUnavailable
 from model.presets import Preset, preset
 from model.segmenter import Segmentation, Segmenter
@@ -196,14 +197,6 @@ def _segment(own: Engine, job: Job, job_id: str) -> str:
     return summary
 
 
-def free_device_memory() -> None:
-    """Give back what a failed attempt left cached: the next one may lack it, or another worker on the same card."""
-    from torch import cuda
-
-    with suppress(RuntimeError):  # a broken context fails here too
-        cuda.empty_cache()
-
-
 def _record_failure(own: Engine, job_id: str, error: BaseException) -> None:
     jobs = own.jobs
     reason = str(error) or type(error).__name__
@@ -265,17 +258,6 @@ class GPUWorker(SimpleWorker):  # type: ignore[misc]
     def _beat(self, job: RQJob) -> None:
         if self.execution is not None:
             self.maintain_heartbeats(job)
-
-
-def device_of(segmenter: Segmenter) -> Device:
-    """The device that a segmenter works on, and what this process holds of its memory now."""
-    if not str(segmenter.device).startswith("cuda"):
-        return Device(str(segmenter.device))
-    from torch import cuda
-
-    _, total = cuda.mem_get_info(segmenter.device)
-    name = f"{cuda.get_device_name(segmenter.device)} ({segmenter.device})"
-    return Device(name, cuda.memory_reserved(segmenter.device), total)
 
 
 def work(settings: Settings, burst: bool = False, only: str | None = None) -> None:
