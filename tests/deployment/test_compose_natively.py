@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import requests
+import yaml
 
 from backend.local import redis_server
 from backend.local.ports import any_free_port
@@ -133,3 +134,25 @@ def test_label_studio_gets_its_secrets(host: Host) -> None:
     for variable, name in (("USER_TOKEN", "label-studio-api-key"), ("PASSWORD", "label-studio-password")):
         assert f"LABEL_STUDIO_{variable}={(host.folder / 'secrets' / name).read_text()}\n" in said
     assert said.startswith("label-studio\n")
+
+
+def test_the_redis_of_kubernetes_asks_for_its_password(host: Host) -> None:
+    """Its command is the compose file's but for places; what a readiness probe runs tells whether it works."""
+    documents = yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "base" / "redis.yaml").read_text())
+    (own,) = next(one for one in documents if one["kind"] == "StatefulSet")["spec"]["template"]["spec"]["containers"]
+    places = {"/etc/car/secrets/": f"{host.folder}/secrets/", "--dir /data": ""}
+
+    def here(command: Sequence[str]) -> list[str]:
+        for place, mine in places.items():
+            command = [part.replace(place, mine) for part in command]
+        return list(command)
+
+    env = {"PATH": f"{host.folder / 'bin'}:/usr/bin:/bin"}
+    with (host.folder / "redis.log").open("wb") as log:
+        host.started["redis"] = subprocess.Popen(here(own["command"]), env=env, cwd=host.folder, stdout=log)
+    until = time.monotonic() + 30
+    while subprocess.run(here(own["readinessProbe"]["exec"]["command"]), env=env, capture_output=True).returncode:
+        assert time.monotonic() < until, (host.folder / "redis.log").read_text()
+        time.sleep(0.1)
+    (host.folder / "secrets" / "redis-password").write_text("another")
+    assert subprocess.run(here(own["readinessProbe"]["exec"]["command"]), env=env, capture_output=True).returncode == 1
