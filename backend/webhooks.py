@@ -61,6 +61,7 @@ class Webhooks:
         self.changed = changed
         self.deleted = deleted
         self._protected: set[str] = set()
+        self._refused: dict[str, str] = {}  # caller -> what was logged of it last
         self._looked = 0.0
         self._full_until = 0.0
 
@@ -119,7 +120,9 @@ class Webhooks:
                 if caller not in self._protected and not studio.protect_webhook(project, url, auth):
                     continue  # Label Studio asks for /setup before it makes the webhook
             except StudioError as error:
-                log.warning("the webhook of project %s has no secret yet: %s", project, error)
+                if self._refused.get(caller) != str(error):  # said once, not every other second
+                    log.warning("the webhook of project %s has no secret yet: %s", project, error)
+                self._refused[caller] = str(error)
                 continue
             self._protected.add(caller)
             self.redis.srem(store.CALLERS, caller)

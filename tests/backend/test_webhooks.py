@@ -130,6 +130,17 @@ def test_after_setup_our_webhook_carries_the_secret_and_is_let_in(redis: Redis, 
     assert client.post("/webhook", json={"action": "TASKS_CREATED"}, headers={SECRET_HEADER: secret}).status_code == 201
 
 
+def test_a_label_studio_that_stays_away_is_said_once(
+    redis: Redis, closed: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    note_caller(redis, 3, "http://backend:9090/")
+    reader, studio = Webhooks(redis, closed, Predictor(closed)), StudioWithWebhooks()
+    studio.down = True
+    for _ in range(3):
+        protect(reader, studio)
+    assert [record.message for record in caplog.records] == ["the webhook of project 3 has no secret yet: restarting"]
+
+
 @pytest.mark.parametrize("path", ["/predict", "/setup", "/health", "/versions"])
 def test_the_secret_opens_the_webhook_only(closed: Settings, path: str) -> None:
     headers = {SECRET_HEADER: secret_of(("anna", "x"))}
