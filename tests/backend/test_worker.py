@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,25 @@ def test_the_pages_of_an_image_are_segmented_one_by_one(engine: Engine, scene_jo
     outcome = engine.predict(Job(1, 7, pictures(config, {"image": pages}), config, config.version()))
     assert outcome.prediction["result"]
     assert {one["item_index"] for one in outcome.prediction["result"]} == {1}
+
+
+def test_one_image_is_in_memory_at_a_time(engine: Engine, scene_job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    segment, kept = engine._segment, list[Any]()
+
+    def watched(job: Job, picture: Picture) -> Any:
+        assert [masks for masks in kept if masks() is not None] == []
+        found = segment(job, picture)
+        kept.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr(engine, "_segment", watched)
+    pages = tuple(replace(scene_job.pictures[0], page=page) for page in range(3))
+    assert {one["item_index"] for one in engine.predict(replace(scene_job, pictures=pages)).prediction["result"]} == {
+        0,
+        1,
+        2,
+    }
+    assert len(kept) == 3
 
 
 def test_a_task_with_too_many_images_says_so(engine: Engine, scene_job: Job) -> None:

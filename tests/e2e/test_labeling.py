@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
+import supervision as sv
+from PIL import Image
 from playwright.sync_api import Page
 from pycocotools.coco import COCO
 
@@ -37,6 +39,8 @@ SHAPES = f"""<View><Image name="image" value="$image"/>
   <RectangleLabels name="box" toName="image" car_instances="components" model_score_threshold="0.2">
     <Label value="Head"/><Label value="Tower"/><Label value="cat"/>
   </RectangleLabels>{HIDDEN}</View>"""
+
+LABELS = ("moai", "tokyo tower")
 
 NewProject = Callable[..., Project]
 Result = list[dict[str, Any]]
@@ -120,7 +124,7 @@ def test_every_control_at_once(backend: Backend, new_project: NewProject, scenes
 def test_pages_come_back_from_the_browser_as_they_were_predicted_and_out_of_an_export(
     backend: Backend, new_project: NewProject, label_studio: LabelStudio, page: Page, tmp_path: Path
 ) -> None:
-    config = brush("moai", "tokyo tower").replace('value="$image"', 'valueList="$pages"', 1)
+    config = brush(*LABELS).replace('value="$image"', 'valueList="$pages"', 1)
     project = new_project(backend.url, label_config=config, title="Pages")
     gone = "ftp://nowhere/page-3.png"
     pages = [address(WALL), address(twins()), gone]
@@ -146,10 +150,12 @@ def test_pages_come_back_from_the_browser_as_they_were_predicted_and_out_of_an_e
         for label, mask in masks.items():
             assert (after[place][label] == mask).all(), (place, label)
 
+    for format in ("coco", "png", "yolo-seg"):
+        common = ("--project", str(project.id), "--images", "--format", format, "--out", str(tmp_path / format))
+        done = export(label_studio, *common)
+        assert done.returncode == 1, done.stderr
+        assert f"task {task}: image, page 3: " in done.stdout
     out = tmp_path / "coco"
-    done = export(label_studio, "--project", str(project.id), "--format", "coco", "--out", str(out))
-    assert done.returncode == 1, done.stderr
-    assert f"task {task}: image, page 3: " in done.stdout
     coco = COCO(str(out / "annotations.json"))
     names = {one["id"]: one["name"] for one in coco.loadCats(coco.getCatIds())}
     for image in json.loads((out / "annotations.json").read_text())["images"]:
@@ -157,3 +163,15 @@ def test_pages_come_back_from_the_browser_as_they_were_predicted_and_out_of_an_e
         wanted = before[image["tag"], image["page"]]
         assert found.keys() == wanted.keys()
         assert all((found[label] == mask).all() for label, mask in wanted.items())
+        index = np.asarray(Image.open(tmp_path / "png" / "masks" / image["file_name"]))
+        assert all(((index == LABELS.index(label) + 1) == mask).all() for label, mask in wanted.items())
+    yolo = tmp_path / "yolo-seg"
+    dataset = sv.DetectionDataset.from_yolo(
+        str(yolo / "images"), str(yolo / "labels"), str(yolo / "data.yaml"), force_masks=True
+    )
+    read = {Path(path).name: detections for path, _, detections in dataset}
+    for image in coco.loadImgs(coco.getImgIds()):
+        found = read[image["file_name"]]
+        for label, mask in before[image["tag"], image["page"]].items():
+            drawn = found.mask[found.class_id == LABELS.index(label)].any(axis=0)
+            assert (drawn & mask).sum() / (drawn | mask).sum() > 0.97, "outlines may be half a pixel off"

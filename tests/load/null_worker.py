@@ -41,6 +41,10 @@ class Segmenter:
     def __init__(self, preset: Any, device: str | None = None, weights: str | None = None):
         self.preset = preset
 
+    def shares(self, preset: Any) -> bool:
+        """There are no weights to share."""
+        return False
+
     def segment(
         self, image: np.ndarray, queries: Sequence[Any], threshold: float | Mapping[str, float] | None = None
     ) -> Segmentation:
