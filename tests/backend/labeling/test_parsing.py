@@ -94,6 +94,7 @@ def refused(words: str) -> AbstractContextManager[object]:
         pytest.param(xml(control='car_preset="best"'), refused("best"), id="unknown preset"),
         pytest.param(xml(control='car_refine="magic"'), refused("refine"), id="unknown refinement"),
         pytest.param(xml(control='car_prest="demo"'), refused("car_prest"), id="misspelt attribute"),
+        pytest.param(xml('<Label value="a" car_promt="b"/>'), refused("car_promt"), id="misspelt attribute of a label"),
         pytest.param(xml(image='value="https://a/b.png"'), refused("value="), id="image without field"),
         pytest.param(xml(control='car_instances="many"'), refused('"one"'), id="instances"),
         pytest.param(xml('<Label value="a" car_group="sky"/>'), refused('"stuff"'), id="group"),
@@ -236,6 +237,8 @@ def test_each_image_has_the_labels_of_its_own_controls() -> None:
     assert [query.label for query in other.queries()] == ["bird"]
     assert [label.value for label in TWO.labels] == ["cat", "dog", "fox", "bird"]
     assert TWO.names() == {"felis": "cat", "dog": "dog", "cat": "cat", "fox": "fox", "bird": "bird"}
+    both = parse_config(SHAPES.replace('value="bird"', 'value="cat" car_prompt="a tiger"'), "demo")
+    assert [image.queries()[0].prompts for image in both.images] == [("cat",), ("a tiger",)]
     alone = parse_config(SHAPES.replace('name="elsewhere"', 'name="elsewhere" model_skip="true"'), "demo")
     assert alone.images == TWO.images[:1]
     assert alone.version() != TWO.version()
