@@ -70,6 +70,8 @@ def boundary_f(one: Mask, other: Mask) -> float:
 
     The F measure of Martin et al. as it is used for DAVIS: the share of each edge that lies within a tolerance
     (`BOUNDARY_SHARE`) of the other one, precision and recall in their harmonic mean. 0 if only one mask is empty.
+    (What evaluations report is `model.benchmarks.boundary`, which counts as DAVIS does to the pixel, and takes twenty
+    times as long: two seconds at 12 megapixels.)
     """
     if not one.any() or not other.any():
         return float(not one.any() and not other.any())

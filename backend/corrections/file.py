@@ -144,17 +144,15 @@ def _picture(correction: Correction, studio: Studio, settings: Settings) -> str:
     try:
         config = _config(studio, settings, correction.project)
         task = studio.task(correction.task, correction.project) or {}
-        addresses = pictures(config, task.get("data"))
         results = (studio.annotations(correction.task), studio.predictions(correction.task))
         submitted = [one["result"] for one in results[0] if one["id"] == correction.annotation] or [[]]
         predicted = [one["result"] for one in results[1] if one.get("model_version") == correction.version] or [[]]
         before, after = union_masks(predicted[-1]), union_masks(submitted[0])
+        places = {(one.tag, one.page or 0): one.address for one in pictures(config, task.get("data"))}
         drawn = []
-        for picture in addresses:
-            place = (picture.tag, picture.page or 0)
-            if len(addresses) == 1 or place in {**before, **after}:
-                image = fetcher.fetch(picture.address, correction.task)
-                drawn.append(overlays(image, before.get(place, {}), after.get(place, {})))
+        for place in [place for place in places if place in {**before, **after}] or list(places)[:1]:
+            image = fetcher.fetch(places[place], correction.task)
+            drawn.append(overlays(image, before.get(place, {}), after.get(place, {})))
     except (StudioError, ConfigError, ImageError, ComparisonError) as error:
         log.warning("task %s is shown without its picture: %s", correction.task, error)
         return ""

@@ -20,7 +20,7 @@ from backend.bulk.sample import Estimate, Trial, estimate, estimate_text
 from backend.bulk.sample_page import labels_of, overlay, page
 from backend.corrections.records import ScoreBook
 from backend.images.fetcher import ImageUnavailable
-from backend.labeling.parsing import parse_config
+from backend.labeling.parsing import parse_config, pictures
 from backend.local.services import ROOT
 from backend.masks import brush
 from backend.queue import queues
@@ -198,6 +198,26 @@ def test_polygons_are_shown_too_and_each_control_may_store_another_name() -> Non
     assert "data:image/jpeg" in html
     html = page("x", config, [shown], tally, None, lambda url, task: np.zeros((5, 6, 3), np.uint8))
     assert "another size" in html
+
+
+def test_every_image_of_a_task_is_shown() -> None:
+    xml = CONFIG.replace(
+        "</View>",
+        '<Image name="b" value="$b"/><BrushLabels name="x" toName="b"><Label value="fox"/></BrushLabels></View>',
+    )
+    config = parse_config(xml, "demo")
+    result = [brush.region(CAT, "cat", "mask", "image", 0.8, "1"), brush.region(CAT, "fox", "x", "b", 0.8, "2")]
+    asked = pictures(config, {"image": "/a.png", "b": "/b.png"})
+    shown = Trial(Job(1, 7, asked, config, "v"), {"result": result})
+
+    def fetch(url: str, task: int) -> Any:
+        if url == "/a.png":
+            raise ImageUnavailable("no answer")
+        return np.zeros((4, 6, 3), np.uint8)
+
+    html = page("x", config, [shown], sample.tally_of([shown], config), None, fetch)
+    assert (html.count("data:image/jpeg"), html.count("no answer")) == (1, 1)
+    assert [(one.label, one.kept) for one in labels_of(shown, colors(5))][-1] == ("fox", True)
 
 
 def test_an_overlay_tints_the_mask_and_nothing_else() -> None:
