@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit
@@ -11,7 +12,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from model.presets import PRESETS
+from model.presets import PRESETS, Preset
 
 SECRETS = ("LABEL_STUDIO_API_KEY", "BASIC_AUTH_PASS", "REDIS_PASSWORD", "REDIS_URL")
 """Variables whose values are secrets, or hold one; each may also be given as the path of a file, in NAME_FILE."""
@@ -49,6 +50,8 @@ class Settings(BaseSettings):
     """The service preset of projects that name none: `demo` (shipped weights) or `photos` (OpenAI CLIP)."""
     car_weights: str = ""
     """A folder with weights for both towers, instead of the preset's own."""
+    car_memory: str = ""
+    """The folder with memories of corrected regions that labeling configs name (`car_memory`); empty: a usual one."""
     car_device: str = ""
     """`cpu`, `cuda`, `cuda:1`; empty picks a GPU if there is one."""
     car_sam: Literal["", "vit_tiny", "vit_b", "vit_l", "vit_h"] = ""
@@ -128,6 +131,17 @@ class Settings(BaseSettings):
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("must look like http://label-studio:8080")
         return value.rstrip("/")
+
+    @property
+    def memory_folder(self) -> Path:
+        """Where memories of corrected regions lie: CAR_MEMORY, else `~/.cache/clip-as-rnn/memory`."""
+        return Path(self.car_memory) if self.car_memory else Path.home() / ".cache" / "clip-as-rnn" / "memory"
+
+    def located(self, preset: Preset) -> Preset:
+        """A preset whose memory a labeling config names, with the file's place."""
+        name, mark, digest = preset.memory.partition("#")
+        memory = f"{self.memory_folder / name}.safetensors{mark}{digest}" if name else ""
+        return replace(preset, memory=memory)
 
     @property
     def auth(self) -> tuple[str, str] | None:

@@ -41,6 +41,7 @@ from backend.settings import Settings, load_settings
 from backend.status import measures
 from backend.status.reports import Reporter
 from backend.studio.client import Studio, StudioError, StudioUnavailable
+from model.memory import MemoryFileError
 from model.presets import Preset, preset
 from model.segmenter import Segmentation, Segmenter
 
@@ -72,15 +73,22 @@ class Engine:
         self.desk = Desk(settings, self.segmenter)
 
     def segmenter(self, wanted: Preset) -> Segmenter:
-        """The segmenter of a preset; weights are loaded at their first use, once for all presets that share them."""
-        if wanted.checksum not in self._segmenters:
-            known = next((one for one in self._segmenters.values() if one.shares(wanted)), None)
-            self._segmenters[wanted.checksum] = (
-                known.under(wanted)
-                if known
-                else Segmenter(wanted, self.settings.car_device or None, self.settings.car_weights or None)
-            )
-        return self._segmenters[wanted.checksum]
+        """The segmenter of a preset; weights are loaded at their first use, once for all presets that share them.
+
+        Raises VersionMismatch when the memory that a config names is missing here, or another one.
+        """
+        own = self.settings.located(wanted)
+        if own.checksum not in self._segmenters:
+            known = next((one for one in self._segmenters.values() if one.shares(own)), None)
+            try:
+                self._segmenters[own.checksum] = (
+                    known.under(own)
+                    if known
+                    else Segmenter(own, self.settings.car_device or None, self.settings.car_weights or None)
+                )
+            except MemoryFileError as error:
+                raise VersionMismatch(f"{error} Workers look for memories in the folder CAR_MEMORY.") from None
+        return self._segmenters[own.checksum]
 
     def studio_is_away(self) -> bool:
         """Whether Label Studio answers nothing just now; it is asked for some seconds."""

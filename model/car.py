@@ -44,8 +44,10 @@ class Draws(Protocol):
 class Scores(Protocol):
     """What the recurrence needs of `classifier.Classifier`."""
 
-    def score(self, masks: Sequence[Mask | None], bank: Tensor, wanted: Sequence[int]) -> NDArray[np.float32]:
-        """Return the score of `bank[wanted[i]]` for mask i, among all texts of the bank."""
+    def score(
+        self, masks: Sequence[Mask | None], bank: Tensor, wanted: Sequence[int], alive: Sequence[int]
+    ) -> NDArray[np.float32]:
+        """Return the score of `bank[wanted[i]]` for mask i, among the bank's: `alive` queries, and rivals."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where the recurrence came to rest: K survivors by index, their maps [K, h, w], every query's last score [N]."""
+    """Where the recurrence came to rest: K survivors by index, their maps [K, h, w], every query's last score [N].
+
+    unaided: those scores without what is remembered, if anything is.
+    """
 
     survivors: tuple[int, ...]
     maps: Maps
     scores: NDArray[np.float32]
     passes: tuple[tuple[tuple[int, ...], tuple[float, ...]], ...]
     seconds: dict[str, float]
+    unaided: NDArray[np.float32] | None = None
 
 
 def clip_as_rnn(
@@ -113,7 +119,7 @@ def clip_as_rnn(
             maps = proposer.propose(queries, texts.background, rows) if rows else maps[:0]
             progress("maps", len(rows), len(rows))
             drawn = perf_counter()
-            fits[rows] = score_maps(classifier, maps, bank, rows, size, preset, progress)
+            fits[rows] = score_maps(classifier, maps, bank, rows, alive, size, preset, progress)
             seconds["proposals"] += drawn - started
             seconds["classifier"] += perf_counter() - drawn
             if preset.keep_best == "no" or (fits > theta[alive]).any():
@@ -157,11 +163,12 @@ def score_maps(
     maps: Tensor,
     bank: Tensor,
     rows: Sequence[int],
+    alive: Sequence[int],
     size: tuple[int, int],
     preset: Preset,
     progress: Progress = silent,
 ) -> NDArray[np.float32]:
-    """Return the score [R] of each map's own text, `bank[rows[i]]` for map i.
+    """Return the score [R] of each map's own text, `bank[rows[i]]` for map i; the bank's first texts are `alive`.
 
     An all but empty map has no mask to look at: it scores 0, or as the unprompted image (`empty_map`).
     """
@@ -171,7 +178,7 @@ def score_maps(
         looked = [row for row, mask in enumerate(masks) if mask is not None or preset.empty_map == "whole"]
         if looked:
             own = [rows[start + row] for row in looked]
-            scores[[start + row for row in looked]] = classifier.score([masks[row] for row in looked], bank, own)
+            scores[[start + row for row in looked]] = classifier.score([masks[row] for row in looked], bank, own, alive)
         progress("scores", min(start + SLICE, len(maps)), len(maps))
     return scores
 

@@ -4,6 +4,7 @@ As for the proposals, the rows that are scored are given apart from the texts th
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -65,12 +66,22 @@ def _best(logits: Tensor, dimensions: int) -> Tensor:
 SCORING = {"votes": votes, "mean": mean}
 
 
+class Recalls(Protocol):
+    """What scores need of `recall.Recall`."""
+
+    def mixed(self, features: Tensor, chances: Tensor, alive: Sequence[int]) -> Tensor:
+        """Return probabilities [R, n + M] of n queries, `alive`, and M rivals that the memory has a say in."""
+
+
 class Classifier:
     """Scores masks of one image. A mask seen before is not looked at again."""
 
-    def __init__(self, encoder: Encoder, image: Image, preset: Preset) -> None:
+    def __init__(self, encoder: Encoder, image: Image, preset: Preset, recall: "Recalls | None" = None) -> None:
+        """recall: what is remembered of the queries' looks has a say in scores."""
         self._encoder = encoder
         self._preset = preset
+        self._recall = recall
+        self.unaided: dict[int, float] = {}
         self._prompter = Prompter(image, preset.prompts, preset.gray_weights, preset.ellipse, encoder.device)
         self._seen: dict[int | None, Tensor] = {}
 
@@ -92,12 +103,22 @@ class Classifier:
             waiting = waiting[len(batch) :]
         return torch.stack([self._seen[key] for key in keys])
 
-    def score(self, masks: Sequence[Mask | None], bank: Tensor, wanted: Sequence[int]) -> NDArray[np.float32]:
-        """Return for each mask the score of its own text, `bank[wanted[i]]`, among all texts [N, T, E] of the bank."""
-        if len(bank) == 1:  # a softmax over one text is 1 whatever the image shows
+    def score(
+        self, masks: Sequence[Mask | None], bank: Tensor, wanted: Sequence[int], alive: Sequence[int] = ()
+    ) -> NDArray[np.float32]:
+        """Return for each mask the score of its own text, `bank[wanted[i]]`, among all texts [N, T, E] of the bank.
+
+        alive: the numbers of the queries that the bank begins with, for what is remembered of them; `unaided` then
+        keeps each query's last score without.
+        """
+        if len(bank) == 1 and self._recall is None:  # a softmax over one text is 1 whatever the image shows
             return np.ones(len(masks), np.float32)
-        scores = SCORING[self._preset.scoring](self.look(masks), bank, self._encoder.scale)
-        return scores[torch.arange(len(masks)), list(wanted)].cpu().numpy()
+        features, own = self.look(masks), (torch.arange(len(masks)), list(wanted))
+        scores = SCORING[self._preset.scoring](features, bank, self._encoder.scale)
+        if self._recall is not None:
+            self.unaided |= zip((alive[i] for i in wanted), scores[own].tolist(), strict=True)
+            scores = self._recall.mixed(features, scores, alive)
+        return scores[own].cpu().numpy()
 
     def shown(self, masks: Sequence[Mask | None]) -> Tensor:
         """Return what the classifier gets to see for each mask: uint8 [R, size, size, 3]."""

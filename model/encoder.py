@@ -4,9 +4,11 @@ Images go in as float tensors [B, 3, H, W], already scaled by the model's mean a
 patch. Tokens are [B, 1 + n, D]: the class token first, then n = h * w patches, row by row.
 """
 
+import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -54,6 +56,7 @@ class Encoder:
         self.patch = int(visual.patch_size[0])
         self.image_size = int(visual.image_size[0])
         self.scale = float(model.logit_scale.exp())
+        self.width = int(visual.proj.shape[1])
         self.batch = BATCH.get(device.type, 16)
         self.images_seen = 0
         self._model: Any = model
@@ -69,6 +72,17 @@ class Encoder:
         self._half_positions = positions == "half"
         self._positions: dict[tuple[int, int], Tensor] = {}
         self._texts: dict[str, Tensor] = {}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits that no other weights have: over those that no `precision` converts."""
+        visual = self._visual
+        parts = (visual.conv1.weight, visual.class_embedding, visual.proj, visual.ln_post.weight, visual.ln_post.bias)
+        parts += (self._model.text_projection, self._model.logit_scale, *self._blocks[-1].parameters())
+        content = hashlib.sha256()
+        for part in parts:
+            content.update(part.detach().float().cpu().numpy().tobytes())
+        return content.hexdigest()[:16]
 
     # Texts
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import numpy as np
@@ -14,9 +14,11 @@ from model.canvas import Drawing, Drawn
 from model.car import Draws, Outcome, Progress, Step, Texts, clip_as_rnn, silent
 from model.classifier import Classifier, prompt_bank, text_bank
 from model.encoder import Encoder
+from model.memory import Memory
 from model.mutual import Run, runs
 from model.presets import Preset
 from model.proposals import Proposer
+from model.recall import Recall, Towers
 from model.regions import Refiner
 from model.scores import probabilities, reported
 from model.sizes import bounded, resize, shrink
@@ -76,7 +78,8 @@ class Segmentation:
     labels: the K labels found, in the vocabulary's order. masks: bool [K, H, W], none empty; disjoint, but for those of
     referring expressions. scores: float32 [K], 0..1. raw_scores: every label's last score, dropped ones too. steps: the
     passes of the recurrence (of stuff, then of things, where they are apart; of the image, then of its tiles), with the
-    probabilities that theta compares with (see `model.scores`). seconds: per stage.
+    probabilities that theta compares with (see `model.scores`). seconds: per stage. unaided: raw_scores as CLIP alone
+    would have them, without the memory.
     """
 
     labels: tuple[str, ...]
@@ -85,6 +88,7 @@ class Segmentation:
     raw_scores: Mapping[str, float]
     steps: tuple[Step, ...]
     seconds: Mapping[str, float]
+    unaided: Mapping[str, float] = field(default_factory=dict)
 
 
 class Segmenter:
@@ -102,18 +106,24 @@ class Segmenter:
             self._proposals if same else Encoder(classifier, self.device, preset.positions, preset.precision)
         )
         self.refiner = Refiner(str(self.device)).prepare(preset)
+        self.towers = Towers(self._proposals, self._classifier)
+        self.memory = self.towers.read(preset)
 
     def shares(self, preset: Preset) -> bool:
         """Whether another preset needs no other towers than these."""
         return towers(preset, self._weights) == towers(self.preset, self._weights)
 
-    def under(self, preset: Preset) -> "Segmenter":
-        """Return a segmenter for a preset that `shares` the towers: they are loaded once. Raises WeightsError."""
+    def under(self, preset: Preset, memory: Memory | None = None) -> "Segmenter":
+        """Return a segmenter for a preset that `shares` the towers: they are loaded once.
+
+        memory: instead of the one that the preset names. Raises WeightsError and MemoryFileError.
+        """
         if not self.shares(preset):
             raise ValueError(f"{preset.name} needs other towers than {self.preset.name}")
         twin = copy(self)
         twin.preset = preset
         twin.refiner.prepare(preset)
+        twin.memory = self.towers.read(preset) if memory is None else memory
         return twin
 
     def segment(
@@ -205,17 +215,35 @@ class Segmenter:
         """
         preset = preset or self.preset
         started = perf_counter()
-        texts = self._texts(queries, preset, view.proposer)
+        recall = self.towers.recall(self.memory, queries, preset)
+        texts = self._texts(queries, preset, view.proposer, recall)
         told = perf_counter()
-        classifier = Classifier(self._classifier, view.seen, preset)
+        classifier = Classifier(self._classifier, view.seen, preset, recall)
         theta = np.fmin(np.float32(preset.theta), least)
         size = (view.seen.shape[0], view.seen.shape[1])
         outcome = clip_as_rnn(view.proposer, classifier, texts, size, preset, theta, progress)
         outcome.seconds["texts"] = told - started
-        return outcome
+        unaided = outcome.scores.copy()
+        unaided[list(classifier.unaided)] = list(classifier.unaided.values())
+        return replace(outcome, unaided=unaided)
 
-    def _texts(self, queries: Sequence[Query], preset: Preset | None = None, draws: Draws | None = None) -> Texts:
-        """Return the embeddings of all that competes; `draws` tells which of several prompts fits the image best."""
+    def looks(
+        self, image: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return how masks [K, H, W] of an image look, L2-normalised: to the classifier, and to the proposals' CLIP."""
+        return self.towers.looks(self._seen(image), masks, self.preset)
+
+    def _texts(
+        self,
+        queries: Sequence[Query],
+        preset: Preset | None = None,
+        draws: Draws | None = None,
+        recall: Recall | None = None,
+    ) -> Texts:
+        """Return the embeddings of all that competes; `draws` tells which of several prompts fits the image best.
+
+        recall: labels whose texts mean nothing to CLIP are drawn by what is remembered of their looks.
+        """
         preset = preset or self.preset
         rivals = without_synonyms(preset.rivals, queries)
         kept = preset.own_background == "keep"
@@ -232,13 +260,12 @@ class Segmenter:
 
         competing = (*background, *(rivals if preset.map_rivals == "yes" else ()))
         bank, first = scored(queries), drawn(queries, preset.first_template)
-        return Texts(
-            first=first,
-            later=drawn(queries, preset.later_template),
-            background=drawn(vocabulary(competing), preset.background_template) if competing else first[:0],
-            bank=bank,
-            rivals=scored(vocabulary(rivals)).expand(-1, *bank.shape[1:]) if rivals else bank[:0],
-        )
+        later = drawn(queries, preset.later_template)
+        against = scored(vocabulary(rivals)).expand(-1, *bank.shape[1:]) if rivals else bank[:0]
+        for row, look in (recall.looks(bank, against, preset) if recall else {}).items():
+            first[row] = later[row] = look
+        behind = drawn(vocabulary(competing), preset.background_template) if competing else first[:0]
+        return Texts(first, later, behind, bank, against)
 
     def _proposer(self, seen: NDArray[np.uint8]) -> Proposer:
         patch = self._proposals.patch
@@ -286,7 +313,7 @@ def _composed(
     """Lay the runs' drawings over each other, in order, and say what is in them."""
     started = perf_counter()
     index: NDArray[np.uint16] | None = None
-    scores = np.zeros(len(names), np.float32)
+    scores, unaided = np.zeros((2, len(names)), np.float32)
     steps: list[Step] = []
     seconds = {"trunk": spent["trunk"]}
     for search, drawing in zip(searches, drawn, strict=True):
@@ -294,10 +321,11 @@ def _composed(
         layer = search.numbers[drawing.index]
         index = layer if index is None else np.where(layer > 0, layer, index)
         scores[list(rows)] = outcome.scores
+        unaided[list(rows)] = outcome.scores if outcome.unaided is None else outcome.unaided
         steps += [Step(tuple(names[rows[i]] for i in alive), fits) for alive, fits in outcome.passes]
         for stage, taken in {**outcome.seconds, "masks": drawing.seconds}.items():
             seconds[stage] = seconds.get(stage, 0) + taken
-    told = reported(scores.clip(0, 1), searches[0].run.preset)
+    told, alone = (reported(each.clip(0, 1), searches[0].run.preset) for each in (scores, unaided))
     candidates = sorted({number for search in searches for number in search.numbers[1:].tolist()})
     found = [(number - 1, mask) for number in candidates if (mask := index == number).any()]
     labels = [row for row, _ in found]
@@ -309,6 +337,7 @@ def _composed(
         raw_scores=dict(zip(names, told.tolist(), strict=True)),
         steps=tuple(steps),
         seconds={**seconds, "total": spent["total"] + seconds["masks"]},
+        unaided=dict(zip(names, alone.tolist(), strict=True)),
     )
 
 

@@ -75,6 +75,10 @@ class Preset:
         0.0, "Maps are drawn times their score to this power, so that a surer label wins a pixel; 0: as they are."
     )
     background_power: float = _setting(1.0, "The background's probability is (1 - largest map) to this power.")
+    memory: str = _setting(
+        "",
+        "A file of corrected regions that have a say in scores: FILE or FILE#SHA256 (docs/corrections.md); or none.",
+    )
     rivals: tuple[str, ...] = _setting((), "Texts that compete with the labels for a mask; slashes part synonyms.")
     map_rivals: str = _setting("no", "yes: the rivals compete with the queries for pixels, too.", "yes", "no")
     synonyms: str = _setting(

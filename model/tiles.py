@@ -57,7 +57,9 @@ def merged(pieces: Sequence[Piece], shape: Sequence[int], preset: Preset) -> Out
             np.maximum(target, surety * enlarge(soft[None], *target.shape)[0], out=target)
         for stage, spent in piece.outcome.seconds.items():
             seconds[stage] = seconds.get(stage, 0) + spent
-    return Outcome(tuple(found), maps, scores, tuple(one for piece in pieces for one in piece.outcome.passes), seconds)
+    passes = tuple(one for piece in pieces for one in piece.outcome.passes)
+    known = [one.outcome.scores if one.outcome.unaided is None else one.outcome.unaided for one in pieces]
+    return Outcome(tuple(found), maps, scores, passes, seconds, np.max(known, axis=0))
 
 
 def _scaled(span: slice, share: float) -> slice:

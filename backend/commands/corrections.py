@@ -14,12 +14,13 @@ from tqdm import tqdm
 
 from backend import store
 from backend.corrections.corrector import Corrector
-from backend.corrections.proposals import Proposal, ProposalError, apply, kept
+from backend.corrections.proposals import Kept, Proposal, ProposalError, apply, control_attributes, kept
 from backend.corrections.records import Corrections
 from backend.corrections.report import as_csv, as_json, as_text, report
 from backend.labeling.parsing import ConfigError
 from backend.settings import Settings, load_settings
 from backend.studio.client import Studio, StudioError
+from model.memory import MemoryFileError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +49,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the split of tasks (default 0)")
     parser.add_argument("--seeds", type=int, metavar="N", help="with --folder: so many splits, and their spread")
+    parser.add_argument(
+        "--memory",
+        metavar="FILE",
+        help="make a memory of corrected regions, if it helps; a bare name lies in CAR_MEMORY; runs the model",
+    )
+    parser.add_argument(
+        "--forget", type=int, action="append", default=[], metavar="TASK", help="with --memory: what this task taught"
+    )
+    parser.add_argument(
+        "--rename", action="append", default=[], metavar="OLD=NEW", help="with --folder --memory: another word"
+    )
+    parser.add_argument(
+        "--wrong", type=float, default=0.0, metavar="PERCENT", help="with --folder --memory: regions mislabelled"
+    )
     parser.add_argument("--apply", action="store_true", help="write what is proposed into the labeling config")
 
 
@@ -61,12 +76,13 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.folder:
             from backend.corrections.calibrate_folder import calibrate_folder  # torch
+            from backend.corrections.teach import teach_folder
 
-            return calibrate_folder(args, settings)
+            return (teach_folder if args.memory else calibrate_folder)(args, settings)
         return _of_project(args, settings)
     except RedisError as error:
         print(f"Redis does not answer: {error}. Start it, or correct REDIS_URL.", file=sys.stderr)
-    except (StudioError, ConfigError, ProposalError) as error:
+    except (StudioError, ConfigError, ProposalError, MemoryFileError) as error:
         print(error, file=sys.stderr)
     return 1
 
@@ -78,9 +94,21 @@ def _contradiction(args: argparse.Namespace) -> str:
         return "--miss-at-most chooses thresholds only: leave out --settings."
     if args.miss_at_most is not None and not 0 < args.miss_at_most < 100:
         return "--miss-at-most takes a percentage between 0 and 100."
-    if args.folder and (not args.calibrate or args.rebuild or args.apply or args.html or args.csv):
-        return "--folder goes with --calibrate, and has no project to report or to change."
+    if args.folder and (bool(args.calibrate) == bool(args.memory) or _asks_for_project(args)):
+        return "--folder goes with --calibrate or --memory, and has no project to report or to change."
+    if args.memory and args.calibrate:
+        return "--memory and --calibrate are tried one after the other: apply one first."
+    if (args.rename or args.wrong) and not (args.folder and args.memory):
+        return "--rename and --wrong are experiments with --folder --memory."
+    if not 0 <= args.wrong <= 100:
+        return "--wrong takes a percentage from 0 to 100."
+    if args.forget and not args.memory:
+        return "--forget goes with --memory, which names the file."
     return ""
+
+
+def _asks_for_project(args: argparse.Namespace) -> bool:
+    return bool(args.rebuild or args.apply or args.html or args.csv or args.forget)
 
 
 def _of_project(args: argparse.Namespace, settings: Settings) -> int:
@@ -92,6 +120,8 @@ def _of_project(args: argparse.Namespace, settings: Settings) -> int:
         print(f"{compared} tasks of project {args.project} are compared.", file=sys.stderr)
     if args.calibrate:
         _calibrate(args, settings, corrector)
+    if args.memory:
+        _teach(args, settings, corrector)
     if args.apply:
         done = apply(redis, settings, studio, args.project)
         print(f"Written into the labeling config: {as_attributes(done.proposal)}", file=sys.stderr)
@@ -107,6 +137,19 @@ def _calibrate(args: argparse.Namespace, settings: Settings, corrector: Correcto
     else:
         share = None if args.miss_at_most is None else args.miss_at_most / 100
         found = corrector.propose(args.project, args.seed, share)
+    _served(args, found)
+
+
+def _teach(args: argparse.Namespace, settings: Settings, corrector: Corrector) -> None:
+    from backend.corrections.teach import forget, teach_project  # torch
+
+    if args.forget:
+        _served(args, forget(corrector, settings, args.project, args.memory, args.forget))
+    else:
+        _served(args, teach_project(corrector, settings, args.project, args.memory, args.seed))
+
+
+def _served(args: argparse.Namespace, found: Kept | None) -> None:
     if found is None:
         raise ProposalError(f"Label Studio has no project {args.project}, or its control has model_skip.")
 
@@ -132,7 +175,6 @@ def _report(args: argparse.Namespace, redis: Redis, settings: Settings, studio: 
 
 def as_attributes(proposal: Proposal) -> str:
     """What a proposal writes, as attributes of the labeling config."""
-    method = {"car_eta": proposal.eta, "car_lambda": proposal.lambda_}
-    control = [f'{name}="{value:g}"' for name, value in method.items() if value is not None]
+    control = [f'{name}="{value}"' for name, value in control_attributes(proposal).items()]
     labels = [f'{label}: model_score_threshold="{value:g}"' for label, value in proposal.thresholds.items()]
     return "; ".join([*([" ".join(control)] if control else []), *labels])

@@ -29,17 +29,12 @@ def calibrate_project(corrector: Corrector, settings: Settings, project: int, se
     Raises:
         StudioError, ConfigError: Label Studio does not answer, or the config cannot be served.
     """
-    shown = corrector.studio.project(project)
-    config = parse_config(shown["label_config"], settings.car_preset) if shown else None
-    if config is None or config.skip:
+    config = served(corrector, settings, project)
+    if config is None:
         return None
-    if not config.one_image:
-        raise ConfigError("--settings tries one image per task, this project has several; calibrate without it.")
     (asked,) = config.images
-    tasks = corrector.corrections.tasks(project)[-NEWEST:]
-    reader = _Reader(corrector, settings, project, config)
-    examples = [Example(task, _later(reader.image, task), _later(reader.masks, task)) for task in tasks]
-    preset = config.model_preset(asked)
+    examples = newest(corrector, settings, project, config)
+    preset = settings.located(config.model_preset(asked))
     segmenter = Segmenter(preset, settings.car_device or None, settings.car_weights or None)
     with tqdm(desc="segmented", unit=" images", file=sys.stderr) as bar:
         trials = Trials(segmenter, asked.queries(), examples, bar.update)
@@ -49,6 +44,27 @@ def calibrate_project(corrector: Corrector, settings: Settings, project: int, se
     thresholds = {names[label]: value for label, value in proposal.thresholds.items() if label in names}
     stored = Proposal(**{**vars(proposal), "thresholds": thresholds})
     return keep(corrector.redis, project, config.version(settings.car_weights), stored, asked=True)
+
+
+def served(corrector: Corrector, settings: Settings, project: int) -> LabelingConfig | None:
+    """A project's labeling config; None when there is no such project, or it is not served.
+
+    Raises ConfigError where a task has several images: what is tried needs one.
+    """
+    shown = corrector.studio.project(project)
+    config = parse_config(shown["label_config"], settings.car_preset) if shown else None
+    if config is None or config.skip:
+        return None
+    if not config.one_image:
+        raise ConfigError("The model is tried on one image per task, this project has several; calibrate without it.")
+    return config
+
+
+def newest(corrector: Corrector, settings: Settings, project: int, config: LabelingConfig) -> list[Example]:
+    """The corrected tasks submitted last, `NEWEST` at most; images and masks are read when they are asked for."""
+    reader = _Reader(corrector, settings, project, config)
+    tasks = corrector.corrections.tasks(project)[-NEWEST:]
+    return [Example(task, _later(reader.image, task), _later(reader.masks, task)) for task in tasks]
 
 
 def _later(read: Any, task: int) -> Any:

@@ -44,7 +44,8 @@ class Outcome:
 class Proposal:
     """What calibration found: thresholds by label and whether they are worth a change, with the reason in words.
 
-    eta, lambda_: other settings of the method, where those were tried; None: as they are. fitted: tasks that chose.
+    eta, lambda_: other settings of the method, where those were tried; None: as they are. memory: what `car_memory` is
+    to be, where one was made. fitted: tasks that chose.
     """
 
     accepted: bool
@@ -54,6 +55,7 @@ class Proposal:
     held_out: Outcome | None = None
     eta: float | None = None
     lambda_: float | None = None
+    memory: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,14 @@ def applied(xml: str, proposal: Proposal, default_preset: str) -> str:
         for name, threshold in proposal.thresholds.items()
         if name in values
     }
+    return with_attributes(xml, labels, control_attributes(proposal))
+
+
+def control_attributes(proposal: Proposal) -> dict[str, str]:
+    """What a proposal writes into the control: attribute -> value."""
     method = {"car_eta": proposal.eta, "car_lambda": proposal.lambda_}
-    return with_attributes(xml, labels, {name: f"{value:g}" for name, value in method.items() if value is not None})
+    found = {name: f"{value:g}" for name, value in method.items() if value is not None}
+    return found | ({"car_memory": proposal.memory} if proposal.memory else {})
 
 
 def apply(redis: Redis, settings: Settings, studio: Studio, project: int) -> Kept:

@@ -7,7 +7,6 @@ that choose are not those that judge (`backend.corrections.calibration`).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from backend.corrections.calibration import Sample, Table, best_thresholds, decide, halves, judged, miou, too_few
 from backend.corrections.proposals import Proposal
 from model.scores import reported
-from model.segmenter import Segmenter
+from model.segmenter import Segmentation, Segmenter
 from model.vocabulary import Query
 
 ETAS = (0.2, 0.3, 0.4, 0.5, 0.6)
@@ -82,13 +81,9 @@ class Trials:
         return self._samples[setting, task]
 
     def _segment(self, setting: Setting, example: Example) -> list[Sample]:
-        segmenter = copy.copy(self.segmenter)  # shares the weights
-        segmenter.preset = replace(segmenter.preset, eta=setting.eta, lambda_=setting.lambda_)
-        found = segmenter.segment(example.image(), self.queries, dict(setting.floors))
-        drawn = dict(zip(found.labels, found.masks, strict=True))
-        wanted = example.masks()
-        names = dict.fromkeys([*(query.label for query in self.queries), *wanted])
-        return [_sample(example.task, name, found.raw_scores.get(name, 0.0), drawn, wanted) for name in names]
+        preset = replace(self.segmenter.preset, eta=setting.eta, lambda_=setting.lambda_)
+        found = self.segmenter.under(preset).segment(example.image(), self.queries, dict(setting.floors))
+        return samples_of(example.task, self.queries, found, example.masks())
 
     def propose(self, start: Setting, seed: int = 0) -> Proposal:
         """Thresholds, eta and lambda for these examples, chosen on one half and judged on the other.
@@ -120,6 +115,15 @@ class Trials:
                 best.lambda_,
             )
         )
+
+
+def samples_of(
+    task: int, queries: Sequence[Query], found: Segmentation, wanted: Mapping[str, NDArray[np.bool_]]
+) -> list[Sample]:
+    """The samples of one task: what was found beside the masks [H, W] that were wanted, by label."""
+    drawn = dict(zip(found.labels, found.masks, strict=True))
+    names = dict.fromkeys([*(query.label for query in queries), *wanted])
+    return [_sample(task, name, found.raw_scores.get(name, 0.0), drawn, wanted) for name in names]
 
 
 def _with(**values: object) -> Callable[[Setting], Setting]:

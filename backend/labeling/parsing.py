@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -36,11 +37,13 @@ __all__ = [
     "pictures",
 ]
 
-SETTINGS = ("refine", "background", "eta", "lambda")
+SETTINGS = ("refine", "background", "eta", "lambda", "memory")
 """Settings of the model that a control may change, by attributes `car_...`."""
 CONTROL_ATTRIBUTES = {"car_preset", "car_instances", *(f"car_{name}" for name in SETTINGS)}
 """Attributes of a control that are ours alone, beside `model_score_threshold` and `model_skip`."""
 LABEL_ATTRIBUTES = {"car_prompt", "car_group"}
+MEMORY = re.compile(r"\w[\w.-]{0,99}#[0-9a-f]{16}")
+"""What `car_memory` may be: a file's name without folder and ending, and how its SHA-256 begins."""
 TAGS = {f"{kind}labels": kind for kind in KINDS}
 
 
@@ -275,6 +278,12 @@ def _threshold(attributes: Mapping[str, object]) -> float | None:
 
 def _overrides(tags: Sequence[Element]) -> dict[str, str]:
     named = {name: _agreed(tags, f"car_{name}") for name in SETTINGS}
+    memory = named["memory"]
+    if memory and not MEMORY.fullmatch(memory):
+        raise ConfigError(
+            f'car_memory="{memory}" must be a name and a checksum, like logos#0123456789abcdef. `python -m backend '
+            "corrections --project ID --memory NAME` makes the file and says what to write here; --apply writes it."
+        )
     return {name: value for name, value in named.items() if value is not None}
 
 

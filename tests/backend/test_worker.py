@@ -21,12 +21,15 @@ from rq.exceptions import DequeueTimeout
 from rq.serializers import JSONSerializer
 
 from backend import failing, store, worker
+from backend.failing import VersionMismatch
 from backend.labeling.parsing import Picture, parse_config, pictures
 from backend.masks import brush
 from backend.queue.jobs import Job, Jobs, SegmentJob, State
 from backend.settings import Settings
 from backend.studio.client import StudioError, StudioUnavailable
 from backend.worker import Engine, GPUWorker, TakingQueue
+from model.memory import Memory, Strength, digest, write
+from model.presets import preset
 from model.segmenter import Segmenter
 from tests.backend.conftest import one_image
 
@@ -539,3 +542,35 @@ def test_told_twice_a_worker_drops_its_image_which_costs_no_try(jobs: Jobs, scen
     ticket = jobs.ticket(job_id)
     assert (ticket["state"], ticket["error"]) == ("queued", "the worker was told to stop at once")
     assert SegmentJob.fetch(job_id, jobs.redis, JSONSerializer).retries_left == jobs.settings.car_retries
+
+
+def test_a_memory_that_is_missing_here_is_refused_aloud_until_it_comes(
+    engine: Engine, scene_job: Job, tmp_path: Path
+) -> None:
+    engine.settings = engine.settings.model_copy(update={"car_memory": str(tmp_path)})
+    plain = engine.segmenter(scene_job.config.model_preset(scene_job.config.images[0]))
+    scored, drawn = plain.looks(np.asarray(Image.open(SCENES / "images" / "000.png").convert("RGB")), [])
+    origin = plain.towers.origin(plain.preset)
+    empty = Memory(origin, Strength(1, 0.5, 0.7), (), np.zeros(0, np.int64), scored, drawn)
+    checksum = digest(empty.to_bytes())
+    config = parse_config(XML.replace("<BrushLabels", f'<BrushLabels car_memory="logos#{checksum}"'), "demo")
+    job = replace(scene_job, config=config, version=config.version())
+    engine.jobs.request(job, store.BATCH)
+    work_off(engine)
+    ((_, ticket),) = engine.jobs.failures()
+    assert "logos.safetensors cannot be read" in ticket["error"]
+    assert "CAR_MEMORY" in ticket["error"]
+    assert ticket["kind"] == "release"
+    (tmp_path / "logos.safetensors").write_bytes(b"of another project")
+    with pytest.raises(VersionMismatch, match=f"{checksum} is asked for"):
+        engine.predict(job)
+    write(empty, tmp_path / "logos.safetensors")
+    assert engine.predict(job).found == engine.predict(scene_job).found
+
+
+def test_other_settings_of_a_project_load_no_weights_again(engine: Engine, scene_job: Job) -> None:
+    first = engine.segmenter(preset("demo"))
+    other = engine.segmenter(preset("demo", {"eta": "0.6"}))
+    assert other.preset.eta == 0.6
+    assert other._classifier is first._classifier
+    assert engine.segmenter(preset("demo")).preset == first.preset

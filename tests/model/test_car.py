@@ -29,7 +29,9 @@ class Stages:
         numbers = [int(texts[i, 0]) for i in wanted]
         return torch.stack([torch.full((2, 2), 0.0 if n in self.empty else 0.8 + n / 100) for n in numbers])
 
-    def score(self, masks: Sequence[Mask | None], bank: torch.Tensor, wanted: Sequence[int]) -> np.ndarray:
+    def score(
+        self, masks: Sequence[Mask | None], bank: torch.Tensor, wanted: Sequence[int], alive: Sequence[int]
+    ) -> np.ndarray:
         names = tuple(int(row[0, 0]) for row in bank)
         self.calls.append(names)
         scores = dict(zip(names, self.table[names], strict=True))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from backend.corrections.calibrate_folder import as_text, read_folder
 from backend.corrections.proposals import Outcome, Proposal
 from backend.corrections.trials import Example, Setting, Trials
 from backend.settings import Settings
-from model.presets import preset
+from model.presets import Preset, preset
 from model.scores import reported
 from model.segmenter import Segmentation
 from model.vocabulary import vocabulary
@@ -30,6 +31,11 @@ class Sees:
         self.preset = preset("demo")
         self.best = best
         self.seen: list[tuple[float, float, dict[str, float]]] = []
+
+    def under(self, chosen: Preset) -> Sees:
+        other = copy.copy(self)
+        other.preset = chosen
+        return other
 
     def segment(self, image: np.ndarray, queries: Any, floors: dict[str, float]) -> Segmentation:
         eta, lambda_ = self.preset.eta, self.preset.lambda_

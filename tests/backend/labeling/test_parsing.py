@@ -93,6 +93,11 @@ def refused(words: str) -> AbstractContextManager[object]:
         pytest.param(xml(control='model_score_threshold="nan"'), refused("0 to 1"), id="threshold nan"),
         pytest.param(xml(control='car_preset="best"'), refused("best"), id="unknown preset"),
         pytest.param(xml(control='car_refine="magic"'), refused("refine"), id="unknown refinement"),
+        pytest.param(xml(control='car_memory="logos#0123456789abcdef"'), nullcontext(), id="memory"),
+        pytest.param(xml(control='car_memory="logos"'), refused("name and a checksum"), id="memory without checksum"),
+        pytest.param(
+            xml(control='car_memory="../logos#0123456789abcdef"'), refused("name and a checksum"), id="memory elsewhere"
+        ),
         pytest.param(xml(control='car_prest="demo"'), refused("car_prest"), id="misspelt attribute"),
         pytest.param(xml('<Label value="a" car_promt="b"/>'), refused("car_promt"), id="misspelt attribute of a label"),
         pytest.param(xml(image='value="https://a/b.png"'), refused("value="), id="image without field"),
@@ -165,6 +170,7 @@ BASE = xml('<Label value="cat"/><Label value="dog"/>')
         (BASE.replace('value="cat"', 'value="cat" car_prompt="a tabby cat"'), True),
         (BASE.replace('value="cat"', 'value="cat" alias="felis"'), True),
         (BASE.replace('name="mask"', 'name="mask" car_refine="none"'), True),
+        (BASE.replace('name="mask"', 'name="mask" car_memory="logos#0123456789abcdef"'), True),
     ],
 )
 def test_the_version_changes_exactly_with_what_changes_predictions(text: str, changes: bool) -> None:
