@@ -55,13 +55,18 @@ def overlay(image: NDArray[np.uint8], index: NDArray[np.uint16], count: int) -> 
 
 
 def report(result: Segmentation) -> dict[str, Any]:
-    """Return what `STEM.json` holds: labels with score and area in pixels, the passes, seconds per stage."""
+    """Return what `STEM.json` holds: labels with score and area in pixels, the passes, seconds per stage.
+
+    Where a memory has had a say, also every label's score with and without it.
+    """
+    aided = bool(result.unaided) and result.unaided != result.raw_scores
     areas = result.masks.sum(axis=(1, 2)).tolist()
     found = zip(result.labels, result.scores.tolist(), areas, strict=True)
     return {
         "labels": [{"label": label, "score": score, "area": area} for label, score, area in found],
         "steps": [asdict(step) for step in result.steps],
         "seconds": dict(result.seconds),
+        **({"scores": dict(result.raw_scores), "unaided": dict(result.unaided)} if aided else {}),
     }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -12,6 +13,7 @@ from backend.labeling.parsing import ConfigError, LabelingConfig, parse_config, 
 from backend.settings import Settings
 from backend.studio.client import SECRET_HEADER, Studio, StudioError, StudioUnavailable, secret_of
 from backend.studio.session import token_type
+from model.presets import preset
 
 TOKENS = {"legacy": "legacy token", "refresh": "personal access token", "access": "access token"}
 NEEDED = {
@@ -84,6 +86,8 @@ def check_project(
         yield problem("labeling config", str(error), "Correct it in Settings > Labeling Interface.")
     else:
         yield _config_finding(config)
+    if config is not None:
+        yield from check_remembered(config, settings)
     backend = choose_backend(studio.backends(project), url)
     yield connection(backend, settings, url)
     yield (
@@ -100,6 +104,25 @@ def _config_finding(config: LabelingConfig) -> Finding:
         fix = "Take the attribute away in Settings > Labeling Interface."
         return problem("labeling config", 'model_skip="true": no predictions are made.', fix)
     return ok("labeling config", f"{len(config.labels)} labels, preset {config.preset}")
+
+
+def check_remembered(config: LabelingConfig, settings: Settings) -> Iterator[Finding]:
+    """Whether the memories of corrected regions that a config names are here, as workers need them."""
+    from model.memory import MemoryFileError, read  # NumPy: only for this check
+
+    check = "corrected regions"
+    for setting in dict.fromkeys(config.model_preset(image).memory for image in config.images):
+        if not setting:
+            continue
+        located = settings.located(preset(config.preset, {"memory": setting})).memory
+        path, fix = Path(located.partition("#")[0]), f"Put that file into {settings.memory_folder} of every worker."
+        if not path.exists():
+            yield unknown(check, f"{path} is not here; workers on other machines may have it.", fix)
+            continue
+        try:
+            yield ok(check, f"{setting}: {len(read(located).labels)} regions are remembered")
+        except MemoryFileError as error:
+            yield problem(check, str(error), f"{fix} Or take car_memory away in Settings > Labeling Interface.")
 
 
 def choose_backend(backends: list[dict[str, Any]], url: str | None) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from model.memory import NOTHING, Memory, MemoryFileError, Origin, Strength, write
+from model.pictures import report
 from model.presets import preset
 from model.recall import Recall
 from model.segmenter import Segmenter
@@ -121,6 +122,8 @@ def test_forgotten_scores_are_as_they_were_to_the_bit(segmenter: Segmenter, imag
     assert aided.raw_scores != plain.raw_scores
     assert plain.unaided == plain.raw_scores
     assert aided.unaided != aided.raw_scores
+    assert report(aided)["unaided"] == aided.unaided
+    assert "unaided" not in report(plain)
     forgotten = segmenter.under(segmenter.preset, remembered.forget(3, 4)).segment(image, LABELS)
     assert forgotten.raw_scores == plain.raw_scores
     np.testing.assert_array_equal(forgotten.masks, plain.masks)

@@ -101,6 +101,7 @@ class World:
     studio: Studio
     web_url: str
     worker: Reporter
+    memories: Path
     arguments: list[str] = field(default_factory=lambda: ["--project", str(PROJECT)])
 
     def backend(self, **fields: Any) -> None:
@@ -109,6 +110,11 @@ class World:
 
     def webhook(self, **fields: Any) -> None:
         self.studio.webhooks[0].update(fields)
+
+    def remembers(self, setting: str, content: bytes) -> None:
+        """Have the labeling config name a memory whose file is something."""
+        (self.memories / f"{setting.partition('#')[0]}.safetensors").write_bytes(content)
+        self.studio.config = CONFIG.replace("<BrushLabels", f'<BrushLabels car_memory="{setting}"')
 
     def image(self, url: str) -> None:
         self.studio.tasks[0]["data"]["image"] = url
@@ -126,7 +132,7 @@ class World:
 
 
 @pytest.fixture
-def world(own_redis: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(own_redis: RedisProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
     studio_port, web_port = any_free_port(), any_free_port()
     web_url = f"http://127.0.0.1:{web_port}"
     variables = {
@@ -135,6 +141,7 @@ def world(own_redis: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         "LABEL_STUDIO_API_KEY": TOKEN,
         "BASIC_AUTH_USER": AUTH[0],
         "BASIC_AUTH_PASS": AUTH[1],
+        "CAR_MEMORY": str(tmp_path),
     }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -147,7 +154,7 @@ def world(own_redis: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         redis.set(store.COURIER, "c")
         worker = Reporter(redis, "demo", own_version(load_settings()))
         worker.rest()
-        yield World(monkeypatch.setenv, own_redis, redis, studio, web_url, worker)
+        yield World(monkeypatch.setenv, own_redis, redis, studio, web_url, worker, tmp_path)
     server.shutdown()
     server.server_close()
     studio.gone()
@@ -360,6 +367,12 @@ BROKEN: dict[str, tuple[Callable[[World], Any], set[str], str, str]] = {
         {"webhook"},
         "without the tasks",
         "send the payload",
+    ),
+    "another memory": (
+        lambda w: w.remembers("demo#0123456789abcdef", b"another file"),
+        {"corrected regions"},
+        "0123456789abcdef is asked for",
+        "CAR_MEMORY",
     ),
     "image gone": (lambda w: w.image("/data/nowhere.png"), {"image"}, "Task 7: ", "is the image there?"),
     "no field for the image": (
