@@ -20,6 +20,7 @@ TOLD = (
     "ImageTooLargeError",
     "ImageUnavailable",
     "LocalError",
+    "MemoryFileError",
     "NoFreePort",
     "OverrideError",
     "ProposalError",
