@@ -7,7 +7,6 @@ obey. (Rother, Kolmogorov and Blake 2004, by OpenCV.)
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from model.places import part_at, placed
 from model.referring import refer
-from model.regions import by_colour
+from model.regions import colour_maps
 from model.sam import Sam, fingerprint
 from model.segmenter import Segmentation, Segmenter
 from model.sizes import shrink
@@ -85,6 +84,7 @@ class Pointer:
         self.segmenter = segmenter
         self.sam = sam
         self._known: OrderedDict[tuple[bytes, Query], Pointed] = OrderedDict()
+        self._coloured: tuple[bytes, list[NDArray[np.int64]]] | None = None
 
     def at_text(self, image: Image, text: str) -> Pointed:
         """Find what a sentence describes in an image, uint8 [H, W, 3]; a place that it names says which of several."""
@@ -101,68 +101,98 @@ class Pointer:
             return Pointed(answer.mask, float(np.clip(answer.quality, 0, 1)))
         known = self._labelled(image, query)
         guess = holding(known.mask, points.inside)
-        guess |= _regions_at(image, self.segmenter, [p for p in points.inside if not guess[p[1], p[0]]], points.outside)
+        unseen = points.inside[~guess[points.inside[:, 1], points.inside[:, 0]]]
+        guess |= self._regions_at(image, unseen, points.outside)
         window = _around(guess, points).wider((image.shape[0], image.shape[1]))
-        found = holding(cut(image, window, guess, points), points.inside)
+        wrong = self._regions_at(image, points.outside, points.inside)
+        found = holding(cut(image, window, guess, wrong, points), points.inside)
         if found.sum() < LEAST_SHARE * guess.sum():  # GrabCut kept little more than the dots
-            found = holding(guess, points.inside)
+            found = holding(guess & ~wrong, points.inside)
         return Pointed(found, known.score)
 
     def at_box(self, image: Image, query: Query, box: Window) -> Pointed:
         """Find the object of a label in a box, which is not empty, of an image, uint8 [H, W, 3]."""
+        all_of_it = np.zeros(image.shape[:2], bool)
+        all_of_it[box.place] = True
         if self.sam is not None:
             corners = np.array([box.left, box.top, box.right, box.bottom], np.float64)
             answer = self.sam.prompt(self.sam.embed(image), box=corners)
-            return Pointed(_within(answer.mask, box), float(np.clip(answer.quality, 0, 1)))
+            return Pointed(answer.mask & all_of_it, float(np.clip(answer.quality, 0, 1)))
         window = box.wider((image.shape[0], image.shape[1]))
         seen = np.ascontiguousarray(image[window.place])
-        found = _first(self.segmenter.segment(seen, [query], 0.0), seen)
-        guess = np.zeros(image.shape[:2], bool)
-        guess[window.place] = found.mask
-        guess = _within(guess, box)
-        if not guess.any():  # the label says nothing: all of the box may be it
-            guess[box.place] = True
-        return Pointed(_within(cut(image, window, guess, box=box), box), found.score)
+        found = _first(self.segmenter.segment(seen, [query]), seen)
+        label = np.zeros_like(all_of_it)
+        label[window.place] = found.mask
+        guesses = [guess for guess in (label & all_of_it, all_of_it) if guess.any()]
+        # Two guesses, since a box is drawn to be filled: what fills it better is meant.
+        masks = [cut(image, window, guess, ~all_of_it) & all_of_it for guess in guesses]
+        return Pointed(max(masks, key=lambda mask: filled(mask, box)), found.score)
+
+    def _regions_at(self, image: Image, here: NDArray[np.int64], elsewhere: NDArray[np.int64]) -> Mask:
+        """For points [N, 2] that lie `here`, the largest region of even colour that holds no point `elsewhere`."""
+        found = np.zeros(image.shape[:2], bool)
+        if not len(here):
+            return found
+        levels = self._colours(image)
+        scale = levels[0].shape[0] / found.shape[0]
+        places, others = (_places(points, scale, levels[0].shape) for points in (here, elsewhere))
+        for place in places:
+            for numbers in reversed(levels):  # the coarsest first
+                region = numbers == numbers[place]
+                if region.mean() <= LARGEST and not any(region[other] for other in others):
+                    found |= cv2.resize(region.astype(np.uint8), found.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+                    break
+        return found
+
+    def _colours(self, image: Image) -> list[NDArray[np.int64]]:
+        """The regions of even colour of the image, at most `SIDE` large; those of the last image are remembered."""
+        key, preset = fingerprint(image), self.segmenter.preset
+        if self._coloured is None or self._coloured[0] != key:
+            self._coloured = key, colour_maps(_reduced(image), preset.region_scale, preset.region_levels)
+        return self._coloured[1]
 
     def _labelled(self, image: Image, query: Query) -> Pointed:
         """The label's mask in the whole image, whatever its score."""
         key = fingerprint(image), query
-        known = self._known.pop(key, None) or _first(self.segmenter.segment(image, [query], 0.0), image)
+        known = self._known.pop(key, None) or _first(self.segmenter.segment(image, [query]), image)
         self._known[key] = known
         while len(self._known) > KEPT:
             self._known.popitem(last=False)
         return known
 
 
-def cut(image: Image, window: Window, guess: Mask, points: Points | None = None, box: Window | None = None) -> Mask:
+def cut(image: Image, window: Window, guess: Mask, never: Mask, points: Points | None = None) -> Mask:
     """Return what GrabCut makes of a guess [H, W] in a window of an image [H, W, 3]: a mask [H, W].
 
-    What is beyond the window or the box is not the object; points are as they say.
+    never: [H, W], what is not the object, as all that is beyond the window; but points are as they say.
     """
     part = image[window.place]
     natural = (part.shape[0], part.shape[1])
-    scale = min(1.0, SIDE / max(natural))
-    size = max(1, round(natural[0] * scale)), max(1, round(natural[1] * scale))
-    small = part if size == natural else shrink(np.ascontiguousarray(part), *size)
-
-    likely = guess[window.place].astype(np.uint8)
-    hints = np.where(cv2.resize(likely, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT) > 0, 3, 2).astype(np.uint8)
-    if box is not None:
-        within = np.zeros(natural, np.uint8)
-        within[box.top - window.top : box.bottom - window.top, box.left - window.left : box.right - window.left] = 1
-        hints[cv2.resize(within, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT) == 0] = cv2.GC_BGD
+    small = _reduced(part)
+    size = (small.shape[0], small.shape[1])
+    hints = np.where(guess[window.place], cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    hints[never[window.place]] = cv2.GC_BGD
+    hints = np.asarray(cv2.resize(hints, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
     if points is not None:
         radius = max(2, round(DOT * max(size)))
         for places, kind in ((points.inside, cv2.GC_FGD), (points.outside, cv2.GC_BGD)):
             for x, y in (np.asarray(places) - [window.left, window.top]) * [size[1] / natural[1], size[0] / natural[0]]:
                 cv2.circle(hints, (int(x), int(y)), radius, kind, -1)
-    found = _grabbed(np.ascontiguousarray(small), hints)
+    found = _grabbed(small, hints)
     mask = np.zeros(guess.shape, bool)
     if size == natural:
         mask[window.place] = found
     elif found.any():
         mask[window.place] = guided(np.stack([~found, found]).astype(np.float32), part) == 1
     return mask
+
+
+def _reduced(image: Image) -> Image:
+    """An image at most `SIDE` large."""
+    height, width = image.shape[:2]
+    scale = min(1.0, SIDE / max(height, width))
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    return np.ascontiguousarray(image) if scale == 1 else shrink(np.ascontiguousarray(image), *size)
 
 
 def _grabbed(image: Image, hints: NDArray[np.uint8]) -> Mask:
@@ -184,30 +214,9 @@ def holding(mask: Mask, points: NDArray[np.int64]) -> Mask:
     return np.isin(parts, list(held))
 
 
-def _regions_at(
-    image: Image, segmenter: Segmenter, inside: Sequence[NDArray[np.int64]], outside: NDArray[np.int64]
-) -> Mask:
-    """Where the label was not seen at a point: the largest region of even colour there, but not of a wrong point."""
-    guess = np.zeros(image.shape[:2], bool)
-    if not inside:
-        return guess
-    scale = min(1.0, SIDE / max(guess.shape))
-    size = max(1, round(guess.shape[0] * scale)), max(1, round(guess.shape[1] * scale))
-    small = image if size == guess.shape else shrink(image, *size)
-    regions = by_colour(small, segmenter.preset.region_scale, segmenter.preset.region_levels)
-    wrong = [(x, y) for x, y in outside]
-    for x, y in inside:
-        for row in np.argsort(-regions.areas):
-            mask = regions.mask(int(row))
-            fits = mask.mean() <= LARGEST and _holds(mask, x, y, scale)
-            if fits and not any(_holds(mask, *place, scale) for place in wrong):
-                guess |= cv2.resize(mask.astype(np.uint8), guess.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
-                break
-    return guess
-
-
-def _holds(mask: Mask, x: int, y: int, scale: float) -> bool:
-    return bool(mask[min(mask.shape[0] - 1, int(y * scale)), min(mask.shape[1] - 1, int(x * scale))])
+def _places(points: NDArray[np.int64], scale: float, size: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Points (x, y) of [N, 2] as (row, column) of a reduced image of that size."""
+    return [(min(size[0] - 1, int(y * scale)), min(size[1] - 1, int(x * scale))) for x, y in points]
 
 
 def _around(guess: Mask, points: Points) -> Window:
@@ -220,10 +229,13 @@ def _around(guess: Mask, points: Points) -> Window:
     return Window(int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1)
 
 
-def _within(mask: Mask, box: Window) -> Mask:
-    kept = np.zeros_like(mask)
-    kept[box.place] = mask[box.place]
-    return kept
+def filled(mask: Mask, box: Window) -> float:
+    """How much of a box the box around a mask [H, W] within it takes, 0..1."""
+    if not mask.any():
+        return 0.0
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    area = (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)
+    return float(area / ((box.right - box.left) * (box.bottom - box.top)))
 
 
 def _first(found: Segmentation, image: Image) -> Pointed:

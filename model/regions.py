@@ -152,16 +152,21 @@ def low_resolution(probability: NDArray[np.float32]) -> NDArray[np.float32]:
 def by_colour(image: NDArray[np.uint8], scale: float, levels: int) -> Proposals:
     """Return regions of even colour, finer and coarser ones, of an image [H, W, 3]: no weights are needed.
 
+    See `colour_maps`.
+    """
+    found = [Proposals.of_label_map(labels) for labels in colour_maps(image, scale, levels)]
+    together = found[0]
+    for more in found[1:]:
+        together = together.together(more)
+    return together
+
+
+def colour_maps(image: NDArray[np.uint8], scale: float, levels: int) -> list[NDArray[np.int64]]:
+    """Return what number each pixel's region of even colour has in an image [H, W, 3], level by level: each [H, W].
+
     (Felzenszwalb and Huttenlocher 2004, by scikit-image.) scale: of the finest; each further level is four times as
     coarse. Regions of one level do not overlap and cover the image.
     """
     from skimage.segmentation import felzenszwalb  # takes a second to import
 
-    found = [
-        Proposals.of_label_map(felzenszwalb(image, scale=scale * 4**level, sigma=0.8, min_size=20))
-        for level in range(levels)
-    ]
-    together = found[0]
-    for more in found[1:]:
-        together = together.together(more)
-    return together
+    return [felzenszwalb(image, scale=scale * 4**level, sigma=0.8, min_size=20) for level in range(levels)]

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from backend import store
 from backend.interactive.asks import AskError, read
+from backend.interactive.present import present
 from backend.labeling.parsing import ConfigError, LabelingConfig, for_task, parse_config
 from backend.predict import Predictor, job_of
 from backend.queue.job import Job
@@ -56,7 +57,9 @@ def _job(task: Mapping[str, Any], project: int, config: LabelingConfig, version:
     shown = tuple(one for one in job.pictures if (one.tag, one.page) == (ask.image, ask.page)) if job and ask else ()
     if ask is not None and not shown:
         raise AskError("the task has no such image")
-    return job and replace(job, ask=ask, pictures=shown)
+    if job is None or ask is None:
+        return None
+    return replace(job, ask=replace(ask, present=present(task, ask, job.config)), pictures=shown)
 
 
 def _answered(predictor: Predictor, job: Job) -> tuple[dict[str, Any] | None, str]:

@@ -50,12 +50,20 @@ class Box:
 
 
 @dataclass(frozen=True)
+class Present:
+    """A brush region that the task has already: its id, and its run lengths as base64."""
+
+    id: str
+    rle: str
+
+
+@dataclass(frozen=True)
 class Ask:
     """What is asked for, of one kind: a text, or points, or boxes, each box an object of its own.
 
     image, page: of which image of the task (`backend.labeling.config.Picture`). label: the value of the label that the
     answer gets. series: what stays the same while points are added, so that an
-    answer takes the place of the one before.
+    answer takes the place of the one before. present: the regions that it may take the place of instead.
     """
 
     image: str
@@ -65,6 +73,7 @@ class Ask:
     text: str = ""
     points: tuple[Point, ...] = ()
     boxes: tuple[Box, ...] = ()
+    present: tuple[Present, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` is the inverse."""
@@ -73,8 +82,9 @@ class Ask:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Ask:
         """Inverse of `to_json`."""
-        points = tuple(Point(**point) for point in data["points"])
-        return cls(**{**data, "points": points, "boxes": tuple(Box(**box) for box in data["boxes"])})
+        points, boxes = (tuple(kind(**one) for one in data[f]) for kind, f in ((Point, "points"), (Box, "boxes")))
+        present = tuple(Present(**one) for one in data["present"])
+        return cls(**{**data, "points": points, "boxes": boxes, "present": present})
 
 
 def read(context: object, config: LabelingConfig) -> Ask | None:

@@ -20,6 +20,9 @@ from backend.studio.client import Studio, StudioError
 BACKEND_TITLE = "CLIP-as-RNN"
 """The name of the backend in a project's settings."""
 
+ASK = '<TextArea name="ask" toName="image" smartOnly="true" placeholder="What is missing? Press Enter."/>'
+"""A field to ask with in the open task, see docs/interactive.md; clicks and boxes would need all labels once more."""
+
 CONNECT_PAUSES = (1.0, 2.0, 4.0, 8.0)
 """Seconds after each attempt to connect that failed, before the last one."""
 
@@ -28,6 +31,8 @@ INSTRUCTION = """
 <ul>
 <li>Click a region in the list, then take the brush (B) to add to it or the eraser (E) to take away from it.</li>
 <li>To remove a region, select it and press Backspace. To add one, click its label and paint.</li>
+<li>Something is missing? Write it into the field below the image and press Enter: its mask comes as a suggestion, to
+be accepted with the tick below it.</li>
 <li>The number beside a region is the model's confidence in its label.</li>
 </ul>
 """
@@ -124,6 +129,7 @@ def labeling_config(labels: tuple[str, ...]) -> str:
         [
             "<View>",
             '  <Image name="image" value="$image" zoom="true" zoomControl="true"/>',
+            f"  {ASK}",
             '  <BrushLabels name="label" toName="image">',
             *lines,
             "  </BrushLabels>",
@@ -134,8 +140,9 @@ def labeling_config(labels: tuple[str, ...]) -> str:
 
 def own_words_config() -> str:
     """Return a labeling config for brush masks whose labels are listed in each task's data, in `labels`."""
-    return """<View>
+    return f"""<View>
   <Image name="image" value="$image" zoom="true" zoomControl="true"/>
+  {ASK}
   <BrushLabels name="label" toName="image" value="$labels"/>
 </View>"""
 
@@ -185,11 +192,11 @@ def ensure_connected(studio: Studio, project: int, url: str, auth: tuple[str, st
         return
     for pause in CONNECT_PAUSES:
         try:
-            studio.connect_backend(project, url, BACKEND_TITLE, auth)
+            studio.connect_backend(project, url, BACKEND_TITLE, auth, is_interactive=True)
             return
         except StudioError:
             time.sleep(pause)
-    studio.connect_backend(project, url, BACKEND_TITLE, auth)
+    studio.connect_backend(project, url, BACKEND_TITLE, auth, is_interactive=True)
 
 
 def move_backends(studio: Studio, old: str, new: str, auth: tuple[str, str] | None) -> int:

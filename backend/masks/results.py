@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import count
 from typing import Any, Protocol
 
@@ -22,6 +24,8 @@ Region = dict[str, Any]
 
 MOST_PARTS = 8
 """Regions that one label may have in one control: more of them are slower to correct than to draw."""
+SAME = 0.5
+"""IoU of two masks of one label from which an answer takes the place of the one that is there."""
 TOLERANCE = 0.001
 """Share of the image's longer side that a polygon may be off, at least one pixel."""
 
@@ -58,6 +62,16 @@ def regions_of(job: Job, picture: Picture, found: Found) -> list[Region]:
     return regions if picture.page is None else [{**region, "item_index": picture.page} for region in regions]
 
 
+def _taken(job: Job, mask: Mask) -> str | None:
+    """The id of the region in the task that an annotator's answer [H, W] replaces: one that is much the same."""
+    for there in job.ask.present if job.ask else ():
+        with suppress(brush.BrushError):  # of an image that was of another size then
+            known = brush.solid(list(base64.b64decode(there.rle)), *mask.shape)
+            if (known & mask).sum() > SAME * (known | mask).sum():
+                return there.id
+    return None
+
+
 def _controls(job: Job, image: ImageTag) -> tuple[Control, ...]:
     """The controls of an image that are filled: all; an annotator's answer goes to one, a brush if there is one."""
     if job.ask is None:
@@ -86,7 +100,7 @@ def _regions(job: Job, image: ImageTag, control: Control, page: int | None, foun
         common = (names[label], control.from_name, image.name, float(score))
         ids = (region_id(job, control.from_name, label, part, page) for part in numbers[label])
         if control.kind == "brush":
-            yield from (brush.region(piece, *common, next(ids)) for piece in pieces)
+            yield from (brush.region(piece, *common, _taken(job, piece) or next(ids)) for piece in pieces)
         elif control.kind == "rectangle":
             yield from (
                 brush.described("rectanglelabels", rectangle(piece), mask, *common, next(ids)) for piece in pieces

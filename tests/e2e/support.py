@@ -225,13 +225,13 @@ class Project:
 def make_project(studio: Studio, backend_url: str | None = None, title: str = "A test", **options: Any) -> Project:
     """Create a project, connected to the backend if one is given.
 
-    `options`: `label_config`, or `labels` for one of our own making (default: the demo's); `auth` of the backend;
-    anything else is a field of the project.
+    `options`: `label_config`, or `labels` for one of our own making (default: the demo's); `auth` of the backend, and
+    whether it is `interactive`; anything else is a field of the project.
     """
-    auth = options.pop("auth", None)
+    auth, interactive = options.pop("auth", None), options.pop("interactive", False)
     chosen = tuple(options.pop("labels", ())) or load_scenes(LANDMARKS.folder).labels
     config = options.pop("label_config", None) or labeling_config(chosen)
     project = Project(studio.create_project(title, config, **options), studio)
     if backend_url is not None:
-        studio.connect_backend(project.id, backend_url, BACKEND_TITLE, auth)
+        studio.connect_backend(project.id, backend_url, BACKEND_TITLE, auth, is_interactive=interactive)
     return project

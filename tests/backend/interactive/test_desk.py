@@ -13,6 +13,7 @@ from PIL import Image
 
 from backend.interactive.asks import Ask, Box, Point
 from backend.interactive.desk import Desk
+from backend.interactive.present import present
 from backend.labeling.config import Picture
 from backend.labeling.parsing import parse_config
 from backend.masks import brush
@@ -134,3 +135,28 @@ def test_missing_weights_are_named(settings: Settings, segmenter: Callable[..., 
     with pytest.raises(WeightsError, match=r"There is no file of weights .*sam\.pth"):
         answered(desk, ask_for("Head", "a", points=(Point(*MOAI),)))
     assert answered(desk, ask_for("Head", "t", text="the moai")), "a text needs none of them"
+
+
+def test_an_answer_takes_the_place_of_a_mask_that_is_much_the_same(
+    settings: Settings, segmenter: Callable[..., Segmenter]
+) -> None:
+    desk = Desk(settings, segmenter)
+    ask = ask_for("Head", "a", points=(Point(*MOAI),))
+    (before,) = answered(desk, ask)
+    tower = np.zeros((HEIGHT, WIDTH), bool)
+    tower[:40, :40] = True
+    others = [
+        brush.region(tower, "stone head", "mask", "image", 1.0, "elsewhere"),
+        {**before, "id": "of another label", "value": {**before["value"], "brushlabels": ["Tower"]}},
+        {**before, "id": "broken", "value": {**before["value"], "rle": [300]}},
+        {**before, "id": "another size", "value": {**before["value"], "rle": brush.encode(tower[:40, :40])}},
+        {"id": 7, "value": None},
+        "no region",
+    ]
+    task = {"predictions": [{"result": [*others, {**before, "id": "there"}]}, None], "drafts": "none"}
+    known = present(task, ask, CONFIG)
+    assert [one.id for one in known] == ["elsewhere", "another size", "there"]
+    (after,) = answered(desk, replace(ask, present=known))
+    assert after == {**before, "id": "there"}
+    (alone,) = answered(desk, replace(ask, present=known[:2]))
+    assert alone == before
