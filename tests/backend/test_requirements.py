@@ -11,7 +11,7 @@ from backend.__main__ import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "torchvision", "open-clip-torch", "triton", "timm", "scipy", "pydensecrf2", "segment-anything-hq")
-OF_WORKERS = ("torch", "torchvision", "open_clip", "triton", "timm", "scipy", "skimage", "pydensecrf", "safetensors")
+OF_WORKERS = ("torch", "torchvision", "open_clip", "triton", "timm", "scipy", "skimage", "pydensecrf")
 
 
 def locked(name: str) -> dict[str, str]:
