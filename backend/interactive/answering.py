@@ -39,7 +39,7 @@ def answer(
         message = "there is nothing to look for"
         if job is not None:
             answered, message = _answered(predictor, job)
-            if answered is not None:
+            if answered is not None and answered["result"]:
                 return answered
     except (ConfigError, AskError) as error:
         message = str(error)
@@ -70,7 +70,7 @@ def _answered(predictor: Predictor, job: Job) -> tuple[dict[str, Any] | None, st
         predictor.wait(job_id, seconds)
         state = jobs.state(job_id) or State.QUEUED
     if state is State.DONE:
-        return jobs.result(job_id), "the answer is gone; ask again"
+        return jobs.result(job_id), "nothing was found"
     if state is State.FAILED:
         return None, jobs.ticket(job_id).get("error", "it failed")
     if state is State.REFUSED:

@@ -22,9 +22,10 @@ from rq.serializers import JSONSerializer
 
 from backend import failing, store, worker
 from backend.failing import VersionMismatch
+from backend.interactive.asks import Ask
 from backend.labeling.parsing import Picture, parse_config, pictures
 from backend.masks import brush
-from backend.queue.jobs import Job, Jobs, SegmentJob, State
+from backend.queue.jobs import ASKED_SECONDS, Job, Jobs, SegmentJob, State
 from backend.settings import Settings
 from backend.studio.client import StudioError, StudioUnavailable
 from backend.worker import Engine, GPUWorker, TakingQueue
@@ -574,3 +575,28 @@ def test_other_settings_of_a_project_load_no_weights_again(engine: Engine, scene
     assert other.preset.eta == 0.6
     assert other._classifier is first._classifier
     assert engine.segmenter(preset("demo")).preset == first.preset
+
+
+def test_a_question_is_answered_and_nothing_else(engine: Engine, scene_job: Job) -> None:
+    asked = replace(scene_job, ask=Ask("image", None, "moai", "the moai", text="the moai"))
+    engine.jobs.request(asked, store.INTERACTIVE)
+    work_off(engine)
+    job_id = engine.jobs.id_of(asked)
+    found = engine.jobs.result(job_id)
+    assert found is not None
+    (region,) = found["result"]
+    assert region["value"]["brushlabels"] == ["moai"]
+    assert 0 < engine.redis.ttl(store.result_key(job_id)) <= ASKED_SECONDS
+    assert engine.redis.zcard(store.OUTBOX) == 0
+    assert engine.jobs.state(engine.jobs.id_of(scene_job)) is None
+    assert not engine.redis.keys("car:scores:*")
+    assert not engine.redis.keys("car:minute:*"), "it is no image that was pre-labelled"
+
+
+def test_a_reserved_worker_leaves_the_batch_alone(engine: Engine, settings: Settings, scene_job: Job) -> None:
+    opened = replace(scene_job, task=8)
+    engine.jobs.request(scene_job, store.BATCH)
+    engine.jobs.request(opened, store.INTERACTIVE)
+    worker.work(settings, burst=True, only=store.INTERACTIVE)
+    assert engine.jobs.state(engine.jobs.id_of(opened)) is State.DONE
+    assert engine.jobs.state(engine.jobs.id_of(scene_job)) is State.QUEUED

@@ -41,7 +41,7 @@ def waiting(jobs: Jobs) -> list[str]:
     return jobs.queues[store.INTERACTIVE].get_job_ids()
 
 
-def play_worker(jobs: Jobs, error: str = "") -> threading.Thread:
+def play_worker(jobs: Jobs, error: str = "", found: tuple[str, ...] = ("cat",)) -> threading.Thread:
     """Answer the next interactive job, or fail it."""
 
     def work() -> None:
@@ -52,7 +52,7 @@ def play_worker(jobs: Jobs, error: str = "") -> threading.Thread:
         if error:
             jobs.fail(ids[0], error)
         else:
-            jobs.finish(ids[0], finished(VERSION, "cat"), ["cat"], is_asked=True)
+            jobs.finish(ids[0], finished(VERSION, *found), found, is_asked=True)
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -131,6 +131,14 @@ def test_only_half_of_the_threads_wait(predictor: Predictor) -> None:
     assert answer(few, task(2), 1, CONFIG, ASKED)["result"] == []
     assert time.monotonic() - begun < 1
     waits.join()
+
+
+@pytest.mark.usefixtures("worker_lives")
+def test_nothing_found_says_so(predictor: Predictor) -> None:
+    playing = play_worker(predictor.jobs, found=())
+    empty = answer(predictor, task(1), 1, CONFIG, ASKED)
+    assert (empty["result"], empty["message"]) == ([], "nothing was found")
+    playing.join()
 
 
 @pytest.mark.usefixtures("worker_lives")

@@ -298,3 +298,14 @@ def test_labels_of_a_task(listed: object, expected: dict[str, str], outcome: Abs
 def test_a_task_without_any_label_is_told() -> None:
     with refused("is empty"):
         for_task(parse_config(xml(labels="", control='value="$labels"'), "demo"), {"labels": []})
+
+
+@pytest.mark.parametrize("attribute", ["smartOnly", "smartonly"])
+def test_tools_to_ask_with_take_no_masks(attribute: str) -> None:
+    brush = '<BrushLabels name="mask" toName="image"><Label value="cat"/></BrushLabels>'
+    tool = f'<RectangleLabels name="box" toName="image" {attribute}="true"><Label value="dog"/></RectangleLabels>'
+    image = '<Image name="image" value="$image"/>'
+    both, alone = (parse_config(f"<View>{image}{tags}</View>", "demo") for tags in (tool + brush, brush))
+    assert both == alone, "nor do they change the version"
+    with pytest.raises(ConfigError, match="no <BrushLabels>"):
+        parse_config(f"<View>{image}{tool}</View>", "demo")
