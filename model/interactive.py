@@ -26,6 +26,7 @@ Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 SIDE = 480  # of the picture that GrabCut works on, which takes some tenths of a second
+LOOK = 1024  # of the picture in which the label's mask is a first guess
 MARGIN = 0.25  # of a box or an object, on each side: what GrabCut learns the background from
 LEAST_MARGIN = 16  # pixels of it
 ROUNDS = 4  # of GrabCut
@@ -119,8 +120,7 @@ class Pointer:
             answer = self.sam.prompt(self.sam.embed(image), box=corners)
             return Pointed(answer.mask & all_of_it, float(np.clip(answer.quality, 0, 1)))
         window = box.wider((image.shape[0], image.shape[1]))
-        seen = np.ascontiguousarray(image[window.place])
-        found = _first(self.segmenter.segment(seen, [query]), seen)
+        found = self._guess(image[window.place], query)
         label = np.zeros_like(all_of_it)
         label[window.place] = found.mask
         guesses = [guess for guess in (label & all_of_it, all_of_it) if guess.any()]
@@ -151,10 +151,19 @@ class Pointer:
             self._coloured = key, colour_maps(_reduced(image), preset.region_scale, preset.region_levels)
         return self._coloured[1]
 
+    def _guess(self, image: Image, query: Query) -> Pointed:
+        """The label's mask, drawn on an image at most `LOOK` large: GrabCut will find the edges."""
+        seen = _reduced(image, LOOK)
+        found = _first(self.segmenter.segment(seen, [query]), seen)
+        if seen.shape == image.shape:
+            return found
+        mask = cv2.resize(found.mask.astype(np.uint8), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        return Pointed(mask > 0, found.score)
+
     def _labelled(self, image: Image, query: Query) -> Pointed:
-        """The label's mask in the whole image, whatever its score."""
+        """The label's mask in the whole image; those of the last images are remembered."""
         key = fingerprint(image), query
-        known = self._known.pop(key, None) or _first(self.segmenter.segment(image, [query]), image)
+        known = self._known.pop(key, None) or self._guess(image, query)
         self._known[key] = known
         while len(self._known) > KEPT:
             self._known.popitem(last=False)
@@ -187,10 +196,10 @@ def cut(image: Image, window: Window, guess: Mask, never: Mask, points: Points |
     return mask
 
 
-def _reduced(image: Image) -> Image:
-    """An image at most `SIDE` large."""
+def _reduced(image: Image, side: int = SIDE) -> Image:
+    """An image whose longer side is at most `side`."""
     height, width = image.shape[:2]
-    scale = min(1.0, SIDE / max(height, width))
+    scale = min(1.0, side / max(height, width))
     size = max(1, round(height * scale)), max(1, round(width * scale))
     return np.ascontiguousarray(image) if scale == 1 else shrink(np.ascontiguousarray(image), *size)
 
