@@ -95,7 +95,7 @@ def _train(options: argparse.Namespace) -> int:
         torch.set_num_threads(options.threads)
     recipe = Recipe(seed=options.seed)
     if options.init:
-        recipe = replace(recipe, stages=CONTINUED, steps=1500, muon=0.014, adam=1.1e-3)
+        recipe = replace(recipe, stages=CONTINUED, steps=1500, muon=0.005, adam=4e-4, falling=1.0)  # gently
     if options.steps:
         recipe = replace(recipe, steps=options.steps)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
