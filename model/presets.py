@@ -132,6 +132,7 @@ _SERVICE = Preset(
     first_template="a photo of a {}.",
     later_template="a photo of a {}.",
     background_template="a photo of a {}.",
+    synonyms="best",
     max_patches=1200,
     crf_max_side=1024,
     upsampling="guided",
