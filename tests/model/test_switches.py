@@ -57,6 +57,7 @@ ELSEWHERE = {
     "classifier_model": "test_weights.py",
     "recurrence": "test_car.py, on stages that need two passes to settle; here the other values only work",
     "flat_map": "test_proposals.py: few maps are flat; here the other value only works",
+    "memory": "test_recall.py: a file, and what it changes",
     "sentences": "below: it belongs to referring expressions; by hand in test_referring.py",
     "sam_model": "HQ-SAM's sizes, up to 2.5 GB",
     "sam_weights": "HQ-SAM's weights",
