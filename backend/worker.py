@@ -43,7 +43,8 @@ from backend.status.reports import Reporter
 from backend.studio.client import Studio, StudioError, StudioUnavailable
 from model.memory import MemoryFileError
 from model.presets import Preset, preset
-from model.segmenter import Segmentation, Segmenter
+from model.segmentation import Segmentation
+from model.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,8 @@ from model.places import part_at, placed
 from model.referring import refer
 from model.regions import colour_maps
 from model.sam import Sam, fingerprint
-from model.segmenter import Segmentation, Segmenter
+from model.segmentation import Segmentation
+from model.segmenter import Segmenter
 from model.sizes import shrink
 from model.upsampling import guided
 from model.vocabulary import Query

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
 from model.palette import colors, index_picture
-from model.segmenter import Segmentation
+from model.segmentation import Segmentation
 
 
 class PictureError(ValueError):

@@ -22,7 +22,8 @@ from model.canvas import Drawing, Drawn
 from model.car import Draws, Outcome, Step
 from model.presets import Preset
 from model.scores import probabilities, reported
-from model.segmenter import Segmentation, Segmenter, thresholds
+from model.segmentation import Segmentation
+from model.segmenter import Segmenter, thresholds
 from model.stream import Found
 from model.vocabulary import Query, check, plain, vocabulary
 

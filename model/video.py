@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.pictures import read_image
-from model.segmenter import Segmentation
+from model.segmentation import Segmentation
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 

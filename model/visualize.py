@@ -17,7 +17,8 @@ from model.classifier import Classifier
 from model.palette import colors
 from model.pictures import index_map, overlay
 from model.scores import probabilities
-from model.segmenter import Segmentation, Segmenter, View
+from model.segmentation import Segmentation
+from model.segmenter import Segmenter, View
 from model.sizes import enlarge
 from model.vocabulary import Query
 

@@ -17,7 +17,8 @@ from backend.corrections.calibration import Sample, Table, decide, halves, judge
 from backend.corrections.proposals import Proposal
 from backend.corrections.trials import Example, samples_of
 from model.memory import NOTHING, Memory, Strength
-from model.segmenter import Segmentation, Segmenter
+from model.segmentation import Segmentation
+from model.segmenter import Segmenter
 from model.vocabulary import Query
 
 Masks = Mapping[str, NDArray[np.bool_]]

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from backend.corrections.calibration import Sample, Table, best_thresholds, decide, halves, judged, miou, too_few
 from backend.corrections.proposals import Proposal
 from model.scores import reported
-from model.segmenter import Segmentation, Segmenter
+from model.segmentation import Segmentation
+from model.segmenter import Segmenter
 from model.vocabulary import Query
 
 ETAS = (0.2, 0.3, 0.4, 0.5, 0.6)

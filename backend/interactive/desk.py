@@ -15,7 +15,8 @@ from backend.settings import Settings
 from model.interactive import Pointed, Pointer, Points, Window
 from model.presets import Preset
 from model.sam import Sam
-from model.segmenter import Segmentation, Segmenter
+from model.segmentation import Segmentation
+from model.segmenter import Segmenter
 from model.settings import WITH_SAM
 from model.vocabulary import Query
 

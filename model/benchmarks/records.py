@@ -11,7 +11,7 @@ from model.benchmarks.boundary import boundary_f
 from model.benchmarks.calibration import Finding
 from model.benchmarks.dataset import IGNORE, Dataset, DatasetError, Example
 from model.benchmarks.metrics import confusion, jaccard, overlap, quality
-from model.segmenter import Segmentation
+from model.segmentation import Segmentation
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from model.segmenter import Segmentation
+    from model.segmentation import Segmentation
 
 
 def add(commands: Commands) -> None:

@@ -22,7 +22,8 @@ from model.benchmarks.plans import Plan
 from model.benchmarks.records import ObjectRecord, Record, compare
 from model.benchmarks.results import open_run, runs
 from model.presets import DEMO, preset
-from model.segmenter import Segmentation, Segmenter
+from model.segmentation import Segmentation
+from model.segmenter import Segmenter
 from model.vocabulary import vocabulary
 
 # Records: 2 x 3 pixels, compared by hand.

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from model.car import Step
 from model.pictures import PictureError, index_map, overlay, read_image, write
-from model.segmenter import Segmentation, Step
+from model.segmentation import Segmentation
 
 
 def result(labels: tuple[str, ...], masks: np.ndarray) -> Segmentation:

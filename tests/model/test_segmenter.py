@@ -10,7 +10,8 @@ import pytest
 from model.benchmarks import folder
 from model.pictures import read_image
 from model.presets import preset
-from model.segmenter import ImageTooLargeError, Segmentation, Segmenter
+from model.segmentation import Segmentation
+from model.segmenter import ImageTooLargeError, Segmenter
 from model.vocabulary import Query, VocabularyError, vocabulary
 
 LABELS = ["statue of liberty", "mount fuji", "coca cola logo", "firefox logo", "airplane", "pizza", "guitar", "dog"]

@@ -13,7 +13,8 @@ import pytest
 from model.pictures import read_image
 from model.presets import DEMO, preset, settings
 from model.referring import refer
-from model.segmenter import Segmentation, Segmenter
+from model.segmentation import Segmentation
+from model.segmenter import Segmenter
 from model.vocabulary import Query, vocabulary
 
 QUERIES = [

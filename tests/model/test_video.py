@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from model.pictures import PictureError
-from model.segmenter import Segmentation
+from model.segmentation import Segmentation
 from model.video import VideoError, frames, smooth
 
 

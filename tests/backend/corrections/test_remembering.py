@@ -13,7 +13,7 @@ from backend.corrections.remembering import Remembering
 from backend.corrections.trials import Example
 from model.memory import NOTHING, Memory, Origin
 from model.presets import Preset, preset
-from model.segmenter import Segmentation
+from model.segmentation import Segmentation
 from model.vocabulary import vocabulary
 
 LABELS = ("cat", "dog", "zorblax")

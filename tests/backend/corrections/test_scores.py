@@ -15,7 +15,7 @@ from backend.corrections.records import ScoreBook
 from backend.queue.jobs import Job
 from backend.settings import Settings
 from backend.worker import Engine
-from model.segmenter import Segmentation
+from model.segmentation import Segmentation
 from tests.backend.conftest import one_image
 
 

@@ -16,7 +16,7 @@ from backend.corrections.trials import Example, Setting, Trials
 from backend.settings import Settings
 from model.presets import Preset, preset
 from model.scores import reported
-from model.segmenter import Segmentation
+from model.segmentation import Segmentation
 from model.vocabulary import vocabulary
 
 SCENES = Path(__file__).parents[3] / "model" / "demo" / "scenes" / "studio"

@@ -27,7 +27,7 @@ from backend.status import measures, overview, reports
 from backend.status.reports import Device, Doing
 from backend.studio.client import StudioError, StudioUnavailable
 from backend.worker import Engine, GPUWorker, TakingQueue, VersionMismatch
-from model.segmenter import Segmentation
+from model.segmentation import Segmentation
 from tests.backend.conftest import CONFIG, one_image
 from tests.backend.test_worker import work_off
 
