@@ -68,7 +68,7 @@ LANDMARKS = DemoProject(
     description="Drawn scenes, pre-labelled with brush masks by CLIP-as-RNN.",
     instruction=INSTRUCTION + NEW_WORDS,
     color="#617ADA",
-    folder=ROOT / "model" / "demo" / "scenes" / "studio",
+    folder=ROOT / "model" / "demo" / "scenes" / "project",
 )
 EXPRESSIONS = DemoProject(
     name="expressions",

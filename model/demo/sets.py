@@ -14,13 +14,13 @@ from PIL import Image
 
 from model.demo import photographs
 from model.demo.grounds import Canvas
+from model.demo.project import VOCABULARY, compose
 from model.demo.scenes import Scene, Style, draw
 from model.demo.sprites import atlas
-from model.demo.studio import VOCABULARY, compose
 from model.demo.world import concepts
 
 # The first number of every scene's seed; training has 1 (`batches.TRAINING`).
-SEEDS = {"test": 2, "test2": 3, "tune": 4, "studio": 5}
+SEEDS = {"test": 2, "test2": 3, "tune": 4, "project": 5}
 QUERIES = 10
 TEST = Style(height=384, width=384, least=3, most=5, smallest=0.22, largest=0.45, standing=0.3, nameless=0.0)
 QUALITY = 90
@@ -54,9 +54,9 @@ def foreign(number: int) -> Task:
     return Task(scene, asked(scene, rng, possible))
 
 
-def studio(number: int) -> Task:
+def project(number: int) -> Task:
     """Draw a scene of the demo project: one vocabulary for all, things stand on the ground."""
-    seed = (SEEDS["studio"], 0, number)
+    seed = (SEEDS["project"], 0, number)
     style = Style(height=480, width=640, worn=False)
     canvas = Canvas(np.random.default_rng((*seed, 1)), style.height, style.width, style.unit)
     return Task(compose(seed, canvas, style), VOCABULARY)
@@ -66,7 +66,7 @@ SETS: dict[str, Callable[[int], Task]] = {
     "test": partial(own, "test"),
     "test2": foreign,
     "tune": partial(own, "tune"),
-    "studio": studio,
+    "project": project,
 }
 
 

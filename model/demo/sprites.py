@@ -6,6 +6,7 @@ where. Sprites are float32 [h, w, 4], red, green, blue and alpha from 0 to 1, th
 
 import csv
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -56,19 +57,21 @@ def atlas(name: str = "atlas") -> Atlas:
     return read(HERE / f"{name}.webp", HERE / f"{name}.tsv")
 
 
-def read(picture: Path, listing: Path) -> Atlas:
-    """Read an atlas and prepare its sprites: all colours, all plates."""
+def read(picture: Path, listing: Path, styles: Sequence[str] = ()) -> Atlas:
+    """Read an atlas and prepare its sprites: all plates, and all colours, or only some styles in their own colours."""
     with Image.open(picture) as image:
         sheet = np.asarray(image.convert("RGBA"))
     numbers = {concept.name: number for number, concept in enumerate(concepts())}
     drawings: list[list[Sprite]] = [[] for _ in numbers]
     with listing.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file, delimiter="\t"):
+            if styles and row["style"] not in styles:
+                continue
             number = numbers[row["concept"]]
             x, y, width, height = (int(row[side]) for side in ("x", "y", "width", "height"))
             pixels = sheet[y : y + height, x : x + width]
             drawings[number] += _made(number, pixels, row["style"], row["hex"])
-    return Atlas(tuple(tuple(sprites) for sprites in drawings))
+    return Atlas(tuple(tuple(one for one in sprites if not (styles and one.color)) for sprites in drawings))
 
 
 def _made(number: int, pixels: NDArray[np.uint8], style: str, hex_: str) -> list[Sprite]:

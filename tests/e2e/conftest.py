@@ -9,9 +9,18 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from backend.local.demo_project import LANDMARKS, Scenes, load_scenes
+from backend.local.demo_project import Scenes, load_scenes
 from tests.e2e.browsing import launch, log_in
-from tests.e2e.support import STARTED, Backend, LabelStudio, Project, make_project, start_backend, start_label_studio
+from tests.e2e.support import (
+    SCENES,
+    STARTED,
+    Backend,
+    LabelStudio,
+    Project,
+    make_project,
+    start_backend,
+    start_label_studio,
+)
 
 HERE = Path(__file__).parent
 
@@ -87,7 +96,7 @@ def new_project(label_studio: LabelStudio) -> Iterator[Callable[..., Project]]:
 @pytest.fixture(scope="session")
 def scenes() -> Scenes:
     """The images and labels of the demo world."""
-    return load_scenes(LANDMARKS.folder)
+    return load_scenes(SCENES)
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from backend.local.demo_project import LANDMARKS
+from tests.e2e.support import SCENES
 
-WALL, DRINK, SQUARE = (LANDMARKS.folder / "images" / f"{number}.png" for number in ("000", "001", "006"))
+WALL, DRINK, SQUARE = (SCENES / "images" / f"{number}.png" for number in ("000", "001", "006"))
 """A moai, the Tokyo tower and Firefox' logo before a wall; Coca-Cola's, Mount Fuji; a cat, a castle, an umbrella."""
 
 

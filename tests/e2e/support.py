@@ -19,12 +19,15 @@ import requests
 
 from backend.local import label_studio, redis_server, services
 from backend.local.console import Console
-from backend.local.demo_project import BACKEND_TITLE, LANDMARKS, labeling_config, load_scenes
+from backend.local.demo_project import BACKEND_TITLE, labeling_config, load_scenes
 from backend.local.ports import any_free_port
 from backend.local.processes import LocalError, Program, Supervisor
 from backend.studio.client import Studio
 
 T = TypeVar("T")
+
+SCENES = services.ROOT / "model" / "demo" / "scenes" / "studio"
+"""Their truth is known, and what the shipped weights make of them."""
 
 STARTED: list[Supervisor] = []
 """Whoever supervises processes now; their logs are shown with a test that fails."""
@@ -229,7 +232,7 @@ def make_project(studio: Studio, backend_url: str | None = None, title: str = "A
     whether it is `interactive`; anything else is a field of the project.
     """
     auth, interactive = options.pop("auth", None), options.pop("interactive", False)
-    chosen = tuple(options.pop("labels", ())) or load_scenes(LANDMARKS.folder).labels
+    chosen = tuple(options.pop("labels", ())) or load_scenes(SCENES).labels
     config = options.pop("label_config", None) or labeling_config(chosen)
     project = Project(studio.create_project(title, config, **options), studio)
     if backend_url is not None:

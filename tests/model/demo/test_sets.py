@@ -6,12 +6,12 @@ from PIL import Image
 
 from model.benchmarks import folder
 from model.demo import batches, photographs
+from model.demo.project import VOCABULARY
 from model.demo.sets import QUERIES, SEEDS, SETS, index, write
-from model.demo.studio import VOCABULARY
 from model.demo.world import HERE, concepts
 
 
-@pytest.mark.parametrize("name", ["test", "test2"])
+@pytest.mark.parametrize("name", ["test", "test2", "project"])
 @pytest.mark.parametrize("number", [0, 39])
 def test_the_shipped_scenes_are_what_the_command_draws(name: str, number: int) -> None:
     """JPEG decoders differ by a grey value or two; masks and queries are exact."""
@@ -55,8 +55,8 @@ def test_names_of_photographs_are_concepts() -> None:
     assert all(photograph.shows <= names for photograph in photographs.PHOTOGRAPHS)
 
 
-def test_studio_has_one_vocabulary() -> None:
-    task = SETS["studio"](0)
+def test_project_has_one_vocabulary() -> None:
+    task = SETS["project"](0)
     assert task.scene.image.shape == (480, 640, 3)
     assert task.queries == VOCABULARY
     shown = {concepts()[placed.concept].name for placed in task.scene.placed}
