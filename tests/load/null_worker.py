@@ -23,7 +23,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Segmentation:
-    """As `model.segmenter.Segmentation`, as far as the worker reads it."""
+    """As `model.segmentation.Segmentation`, as far as the worker reads it."""
 
     labels: tuple[str, ...]
     masks: np.ndarray
@@ -77,10 +77,11 @@ def disc_and_bar(height: int, width: int) -> np.ndarray:
 
 def stand_in(latency: float) -> None:
     """Put the classes above in the place of those that need torch. To be called before `backend.worker` is imported."""
-    module = ModuleType("model.segmenter")
     Segmenter.latency = latency
-    vars(module).update(Segmenter=Segmenter, Segmentation=Segmentation)
-    sys.modules["model.segmenter"] = module
+    for one in (Segmenter, Segmentation):
+        module = ModuleType(f"model.{one.__name__.lower()}")
+        vars(module)[one.__name__] = one
+        sys.modules[module.__name__] = module
     desk = ModuleType("backend.interactive.desk")
     vars(desk).update(Desk=Desk)
     sys.modules["backend.interactive.desk"] = desk
