@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,9 +32,31 @@ def backend(new_backend: Callable[..., Backend]) -> Backend:
 def project(backend: Backend, new_project: Callable[..., Project], scenes: Scenes) -> Project:
     """A project with some scenes, and with a task whose image is where no image may come from."""
     project = new_project(backend.url, labels=("moai", "tokyo tower", "cat"), title="Landmarks", auth=backend.auth)
+    os.kill(
+        backend.pid("worker"), signal.SIGSTOP
+    )  # let go in `held_at_an_image`, lest all be done before anybody looks
     project.studio.import_tasks(project.id, [{"image": "http://169.254.169.254/latest/meta-data/photo.png"}])
     project.add_images(scenes.images[:IMAGES])
     return project
+
+
+@contextmanager
+def held_at_an_image(backend: Backend) -> Iterator[None]:
+    """The worker stands still while it is at an image: it may be done with all of them between two looks of a page."""
+    pid = backend.pid("worker")
+
+    def caught() -> bool:
+        os.kill(pid, signal.SIGSTOP)
+        told = requests.get(f"{backend.url}/status.json", auth=backend.auth, timeout=10).json()
+        if not told["running_tasks"]:
+            os.kill(pid, signal.SIGCONT)
+        return bool(told["running_tasks"])
+
+    try:
+        eventually(caught, SECONDS, "the worker at an image", every=0.05)
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 @pytest.fixture
@@ -65,13 +89,14 @@ def test_people_see_work_go_on(
     page.on("request", lambda request: asked.add(request.url.split("/")[2]) if "//" in request.url else None)
 
     page.goto("/")
-    running = page.locator("#running")
-    running.wait_for(timeout=SECONDS * 1000)  # it appears by itself
-    expect(page.locator("#workers")).to_contain_text("demo")
-    expect(page.locator("#workers")).to_contain_text("cpu")
-    link = running.locator("a").first
-    task = int(link.inner_text().removeprefix("task "))
-    assert link.get_attribute("href") == f"{label_studio.url}/projects/{project.id}/data?task={task}"
+    with held_at_an_image(backend):
+        running = page.locator("#running")
+        running.wait_for(timeout=SECONDS * 1000)  # it appears by itself
+        expect(page.locator("#workers")).to_contain_text("demo")
+        expect(page.locator("#workers")).to_contain_text("cpu")
+        link = running.locator("a").first
+        task = int(link.inner_text().removeprefix("task "))
+        assert link.get_attribute("href") == f"{label_studio.url}/projects/{project.id}/data?task={task}"
     assert task in {one["id"] for one in project.tasks()}
     failure = page.locator("#failures")
     failure.wait_for(timeout=SECONDS * 1000)
