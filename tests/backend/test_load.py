@@ -168,5 +168,5 @@ def test_a_short_chaos_loses_nothing_and_doubles_nothing() -> None:
     assert (result["sent"], result["delivered"], result["lost"], result["doubled"]) == (40, 40, 0, 0), told
     assert min(result["worker_kills"], result["courier_kills"]) >= 2, told
     assert result["redis_restarts"] == 1, told
-    starts = 5  # of a courier that was killed meanwhile: this does not get quicker
+    starts = 30  # of couriers that were killed meanwhile, beside other tests: this does not get quicker
     assert result["dead_worker_noticed_after"] < 90 / 12 + starts, told
