@@ -72,9 +72,7 @@ class CarBackend(LabelStudioMLBase):  # type: ignore[misc]
     ) -> list[Answer]:
         """One prediction per task, or `[]` where none is ready (it is then pushed when it is)."""
         project = project_number(self.project_id)
-        if context and len(tasks) == 1:
-            return [answer(self.predictor, tasks[0], project, self.label_config, context)]
-        return self.predictor.predict(tasks, project, self.label_config)
+        return _answers(self.predictor, tasks, project, self.label_config, context)
 
     def fit(self, *args: Any, **kwargs: Any) -> None:
         """Nothing is trained. (In 1.0.9 a returned dict would change the model version.)"""
@@ -118,9 +116,16 @@ def predict() -> Response:
     config, project = body.get("label_config") or "", project_number(body.get("project"))
     params = body.get("params")
     context = params.get("context") if isinstance(params, dict) else None
+    return jsonify({"results": _answers(_predictor(), tasks, project, config, context)})
+
+
+def _answers(
+    predictor: Predictor, tasks: Sequence[Mapping[str, Any]], project: int, config: str, context: object
+) -> list[Answer]:
+    """One answer per task; with a context, what an annotator asks for in the open one."""
     if context and len(tasks) == 1:
-        return jsonify({"results": [answer(_predictor(), tasks[0], project, config, context)]})
-    return jsonify({"results": _predictor().predict(tasks, project, config)})
+        return [answer(predictor, tasks[0], project, config, context)]
+    return predictor.predict(tasks, project, config)
 
 
 def setup() -> Response:

@@ -5,22 +5,14 @@ import sys
 from collections.abc import Sequence
 
 from model.commands import benchmark, evaluate, presets, regions, report, segment, visualize
-from model.commands.common import meant_for_users
+from model.commands.common import run
 
 COMMANDS = (segment, visualize, evaluate, report, benchmark, regions, presets)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return 0, or 2 with a message on stderr when the input is wrong."""
-    options = parser().parse_args(arguments)
-    try:
-        code: int = options.run(options)
-    except (ValueError, OSError, RuntimeError) as error:
-        if not meant_for_users(error):
-            raise
-        print(f"{options.command}: {error}", file=sys.stderr)
-        return 2
-    return code
+    return run(parser().parse_args(arguments))
 
 
 def parser() -> argparse.ArgumentParser:

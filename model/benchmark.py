@@ -62,7 +62,7 @@ def measure(
 
     Each label costs its full price: none is left out for want of `presence`, and at least one is kept to the end.
     """
-    segmenter.preset = replace(segmenter.preset, presence=0.0, keep_best="yes")
+    segmenter = segmenter.under(replace(segmenter.preset, presence=0.0, keep_best="yes"))
     if threads:
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as tensors_of
 from safetensors.numpy import save as bytes_of
 
+from model.files import replacing
 from model.settings import Preset
 
 NOTHING = ""
@@ -163,7 +164,6 @@ def write(memory: Memory, path: Path) -> str:
     """Write a memory, whole or not at all; return its digest."""
     content = memory.to_bytes()
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_bytes(content)
-    beside.replace(path)
+    with replacing(path) as partial:
+        partial.write_bytes(content)
     return digest(content)

@@ -122,8 +122,8 @@ def time_sam(preset: Preset, device: str | None = None) -> Stages:
     sam = times.time("load", lambda: segmenter.refiner.sam(preset))
     for number, rule in enumerate(("sam", "sam-prompt")):
         unseen = np.clip(scene.astype(int) + number + 1, 0, 255).astype(np.uint8)  # nothing of it is remembered
-        segmenter.preset = replace(preset, refine=rule)
-        times.time(f"segment, refine={rule}", partial(segmenter.segment, unseen, queries))
+        ruled = segmenter.under(replace(preset, refine=rule))
+        times.time(f"segment, refine={rule}", partial(ruled.segment, unseen, queries))
         if rule == "sam":
             proposals = sam.automask(unseen, preset)
     if sam.random and len(proposals) < LEAST:

@@ -115,10 +115,8 @@ def check_remembered(config: LabelingConfig, settings: Settings) -> Iterator[Fin
         if not setting:
             continue
         located = settings.located(preset(config.preset, {"memory": setting})).memory
-        path, fix = (
-            Path(located.partition("#")[0]),
-            f"Put it into the folder CAR_MEMORY of every worker: {settings.memory_folder}.",
-        )
+        path = Path(located.partition("#")[0])
+        fix = f"Put it into the folder CAR_MEMORY of every worker: {settings.memory_folder}."
         if not path.exists():
             yield unknown(check, f"{path} is not here; workers on other machines may have it.", fix)
             continue

@@ -53,12 +53,12 @@ def _job(task: Mapping[str, Any], project: int, config: LabelingConfig, version:
     if config.skip:
         raise AskError("all controls of the labeling config have model_skip")
     ask = read(context, for_task(config, task.get("data")))
-    job = job_of(task, project, config, version) if ask is not None else None
-    shown = tuple(one for one in job.pictures if (one.tag, one.page) == (ask.image, ask.page)) if job and ask else ()
-    if ask is not None and not shown:
-        raise AskError("the task has no such image")
-    if job is None or ask is None:
+    if ask is None:
         return None
+    job = job_of(task, project, config, version)
+    shown = tuple(one for one in job.pictures if (one.tag, one.page) == (ask.image, ask.page)) if job else ()
+    if job is None or not shown:
+        raise AskError("the task has no such image")
     return replace(job, ask=replace(ask, present=present(task, ask, job.config)), pictures=shown)
 
 

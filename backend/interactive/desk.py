@@ -84,8 +84,7 @@ def _pointed(pointer: Pointer, ask: Ask, tag: ImageTag, image: Image) -> list[Po
     height, width = image.shape[:2]
     if ask.text:
         return [pointer.at_text(image, ask.text)]
-    label = next(label for label in tag.all_labels if label.value == ask.label)
-    query = Query(label.value, label.prompts, label.stuff)
+    query = next(query for query in tag.queries() if query.label == ask.label)
     if ask.points:
         places = [
             np.array([pixel(point, height, width) for point in ask.points if point.inside is inside]).reshape(-1, 2)

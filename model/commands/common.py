@@ -1,6 +1,7 @@
 """What the commands share: the flags that choose settings and weights, and the segmenter they load."""
 
 import argparse
+import sys
 from typing import TYPE_CHECKING, TypeAlias
 
 from model.presets import PresetError, preset
@@ -45,6 +46,18 @@ def count(text: str, least: int = 1) -> int:
     if not (text.isascii() and text.isdigit() and int(text) >= least):
         raise argparse.ArgumentTypeError(f"needs a number from {least} up, not {text!r}")
     return int(text)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command that was chosen; return its exit code, or 2 with a message on stderr when the input is wrong."""
+    try:
+        code: int = options.run(options)
+    except (ValueError, OSError, RuntimeError) as error:
+        if not meant_for_users(error):
+            raise
+        print(f"{options.command}: {error}", file=sys.stderr)
+        return 2
+    return code
 
 
 def meant_for_users(error: Exception) -> bool:

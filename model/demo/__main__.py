@@ -7,22 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from model.commands.common import count, meant_for_users
+from model.commands.common import count, run
 
 HERE = Path(__file__).parent
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return 0, or 2 with a message on stderr when the input is wrong."""
-    options = parser().parse_args(arguments)
-    try:
-        code: int = options.run(options)
-    except (ValueError, OSError, RuntimeError) as error:
-        if not meant_for_users(error):
-            raise
-        print(f"{options.command}: {error}", file=sys.stderr)
-        return 2
-    return code
+    return run(parser().parse_args(arguments))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -46,6 +46,13 @@ class Sample:
     seen: dict[int, words.Seen]
     target: int | None
 
+    @property
+    def meant(self) -> list[int]:
+        """The objects that the image is about: the prompted one, or all that are visible where nothing is prompted."""
+        if self.target is None:
+            return list(self.visible)
+        return [self.target] if self.target else []
+
 
 @dataclass(frozen=True)
 class Batch:

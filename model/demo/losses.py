@@ -73,9 +73,8 @@ def texts(batch: Batch, rng: random.Random) -> Texts:
         captions.append(words.caption(list(one.visible.values()), one.behind, rng))
     expressions: dict[words.Expression, None] = {}
     for sample in batch.samples:
-        numbers = [sample.target] if sample.target else list(sample.visible) if sample.target is None else []
-        if numbers:
-            said = words.refer(sample.seen[rng.choice(numbers)], rng)
+        if sample.meant:
+            said = words.refer(sample.seen[rng.choice(sample.meant)], rng)
             expressions[said] = expressions[words.twisted(said, rng)] = None
     return Texts(
         (*named, *words.absent(rng, ABSENT)),
@@ -100,20 +99,24 @@ def losses(model: Any, batch: Batch, chosen: Texts, tokenize: Tokenize, pixels: 
     scale = model.logit_scale.exp().clamp(max=100)
     targets = _Targets.of(batch, chosen, device)
 
-    def logits(features: Tensor) -> Tensor:
-        compared: Tensor = scale * F.normalize(features.float(), dim=-1) @ named.T
-        return compared.masked_fill(targets.ignored, NEVER)
+    def scaled(features: Tensor) -> Tensor:
+        compared: Tensor = scale * F.normalize(features.float(), dim=-1)
+        return compared
 
-    image = logits(seen.image)
+    def logits(features: Tensor) -> Tensor:
+        return (features @ named.T).masked_fill(targets.ignored, NEVER)
+
+    shown = scaled(seen.image)
+    image = logits(shown)
     plain = torch.zeros(len(pixels), dtype=torch.bool, device=device)
     plain[clean] = True
     parts = {
         "image": spread(image, targets.shares, targets.any),
-        "text": found(scale * F.normalize(seen.image.float(), dim=-1) @ named.T, targets.shares),
-        "caption": pairs(scale * F.normalize(seen.image.float(), dim=-1)[clean] @ captions.T),
-        "refer": referred(scale * F.normalize(seen.image.float(), dim=-1) @ said.T, *_truths(batch, chosen, device)),
-        "pooled": spread(logits(seen.pooled), targets.shares, targets.any & plain),
-        "earlier": spread(logits(seen.earlier), targets.shares, targets.any),
+        "text": found(shown @ named.T, targets.shares),
+        "caption": pairs(shown[clean] @ captions.T),
+        "refer": referred(shown @ said.T, *_truths(batch, chosen, device)),
+        "pooled": spread(logits(scaled(seen.pooled)), targets.shares, targets.any & plain),
+        "earlier": spread(logits(scaled(seen.earlier)), targets.shares, targets.any),
         **_patches(seen.patches[clean], seen.attention[clean], batch, chosen, scale * named),
     }
     total = torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum()
@@ -185,9 +188,8 @@ def _truths(batch: Batch, chosen: Texts, device: torch.device) -> tuple[Tensor, 
     true = torch.zeros(len(batch.samples), len(chosen.expressions), dtype=torch.bool)
     unsure = torch.zeros_like(true)
     for row, sample in enumerate(batch.samples):
-        numbers = list(sample.visible) if sample.target is None else [sample.target] if sample.target else []
         for column, said in enumerate(chosen.expressions):
-            answers = [said.fits(sample.seen[number]) for number in numbers]
+            answers = [said.fits(sample.seen[number]) for number in sample.meant]
             true[row, column] = any(answers)
             unsure[row, column] = not any(answers) and (None in answers or said.concept in sample.partly)
     return true.to(device), unsure.to(device)

@@ -109,7 +109,6 @@ def report(root: Path, segmenter: Segmenter, limit: int | None = None) -> dict[s
         figures[f"gain, {name} to loop"] = figure(_difference(loop, other), len(examples))
     oracle = counts["oracle"].miou
     figures["loop / only present queries"] = figure(lambda w: loop(w) / np.maximum(1e-9, oracle(w)), len(examples))
-    segmenter.preset = base
     for prompts in PROMPTS:
         name = f"true mask named by {' + '.join(prompts)}"
         figures[name] = _named(segmenter, replace(base, prompts=prompts), dataset, examples)
@@ -135,9 +134,9 @@ def _present(example: Example, dataset: Dataset) -> set[str]:
 def _records(
     segmenter: Segmenter, preset: Preset, dataset: Dataset, examples: Sequence[Example], name: str
 ) -> Iterator[Record]:
-    segmenter.preset = preset
+    own = segmenter.under(preset)
     for example in tqdm(examples, desc=name, leave=False):
-        yield measure(segmenter, dataset, example)[0]
+        yield measure(own, dataset, example)[0]
 
 
 def _kept(records: Sequence[Record], examples: Sequence[Example], present: Sequence[set[str]]) -> dict[str, Figure]:

@@ -28,6 +28,7 @@ from model.demo.batches import Batch, Batches, chooser
 from model.demo.losses import WEIGHTS, Losses, losses, texts
 from model.demo.recipe import Recipe
 from model.demo.world import HERE
+from model.files import replacing
 from model.weights import CONFIG, OPENAI_MEAN, OPENAI_STD
 from model.weights import WEIGHTS as WEIGHTS_FILE
 
@@ -122,9 +123,8 @@ class Training:
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "recipe": json.loads(json.dumps(asdict(self.recipe))),
         }
-        partial = self.folder / f"{STATE}.part"
-        torch.save(state, partial)
-        partial.replace(self.folder / STATE)
+        with replacing(self.folder / STATE) as partial:
+            torch.save(state, partial)
         export(self.average, self.folder)
         if (self.folder / PROGRESS).is_file():
             from model.demo.curves import draw
@@ -193,9 +193,8 @@ def fresh() -> Any:
 def export(weights: dict[str, Tensor], folder: Path) -> None:
     """Write weights, in fp16, as a folder that `--weights` and open_clip take."""
     halves = {name: value.detach().half().cpu().contiguous() for name, value in weights.items()}
-    partial = folder / f"{WEIGHTS_FILE}.part"
-    save_file(halves, partial)
-    partial.replace(folder / WEIGHTS_FILE)
+    with replacing(folder / WEIGHTS_FILE) as partial:
+        save_file(halves, partial)
     for name in (CONFIG, tokenizer.MERGES):
         shutil.copyfile(HERE / name, folder / name)
 
