@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -31,6 +33,29 @@ SCENES = services.ROOT / "model" / "demo" / "scenes" / "studio"
 
 STARTED: list[Supervisor] = []
 """Whoever supervises processes now; their logs are shown with a test that fails."""
+
+
+def run_command(
+    name: str,
+    *arguments: str,
+    studio: LabelStudio,
+    backend: Backend | None = None,
+    timeout: float | None = None,
+    **env: str,
+) -> subprocess.CompletedProcess[str]:
+    """`python -m backend NAME ...` as an operator of these would run it."""
+    known = {"LABEL_STUDIO_URL": studio.url, "LABEL_STUDIO_API_KEY": studio.account.token}
+    if backend is not None:
+        known["REDIS_URL"] = backend.redis_url
+    return subprocess.run(
+        [sys.executable, "-m", "backend", name, *arguments],
+        env={**os.environ, **known, **env},
+        cwd=services.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
 
 
 def eventually(condition: Callable[[], T], seconds: float = 60, what: str = "it", every: float = 0.2) -> T:

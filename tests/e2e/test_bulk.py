@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +12,9 @@ from redis import Redis
 
 from backend import store
 from backend.local.demo_project import Scenes
-from backend.local.services import ROOT
 from backend.queue import queues
 from backend.studio.client import TaskFilter
-from tests.e2e.support import Backend, LabelStudio, Project, eventually
+from tests.e2e.support import Backend, LabelStudio, Project, eventually, run_command
 
 NewProject = Callable[..., Project]
 LABELS = ("moai", "tokyo tower")
@@ -26,10 +22,8 @@ LABELS = ("moai", "tokyo tower")
 
 def prelabel(backend: Backend, studio: LabelStudio, project: Project, *options: str) -> tuple[int, str]:
     """(exit code, what it printed)."""
-    command = [sys.executable, "-m", "backend", "prelabel", "--project", str(project.id), *options]
-    env = {**os.environ, "REDIS_URL": backend.redis_url, "LABEL_STUDIO_URL": studio.url, "CAR_PRESET": "demo"}
-    env["LABEL_STUDIO_API_KEY"] = studio.account.token
-    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    asked = ("prelabel", "--project", str(project.id), *options)
+    done = run_command(*asked, studio=studio, backend=backend, timeout=400, CAR_PRESET="demo")
     return done.returncode, done.stdout + done.stderr
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from redis import Redis
 from backend.corrections.proposals import Outcome, Proposal, keep
 from backend.labeling.parsing import parse_config
 from backend.local.demo_project import Scenes
-from tests.e2e.support import Backend, LabelStudio, Project, eventually
+from tests.e2e.support import Backend, LabelStudio, Project, eventually, run_command
 from tests.e2e.test_browser import LABELS, iou, open_task, scale_of, stored_masks
 
 NewProject = Callable[..., Project]
@@ -33,14 +31,9 @@ def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def corrections(backend: Backend, studio: LabelStudio, project: Project, *options: str) -> dict[str, Any]:
     """What the command says, in the environment of the backend."""
-    command = [sys.executable, "-m", "backend", "corrections", "--project", str(project.id), "--json", *options]
-    environment = {
-        "REDIS_URL": backend.redis_url,
-        "LABEL_STUDIO_URL": studio.url,
-        "LABEL_STUDIO_API_KEY": studio.account.token,
-    }
-    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()
+    asked = ("corrections", "--project", str(project.id), "--json", *options)
+    done = run_command(*asked, studio=studio, backend=backend)
+    assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,16 +12,14 @@ from pycocotools.coco import COCO
 
 from backend.local.demo_project import Scenes
 from backend.masks import brush
-from tests.e2e.support import LabelStudio, Project
+from tests.e2e.support import LabelStudio, Project, run_command
 
 LABELS = ("moai", "tokyo tower", "firefox logo")
 SIZE = (320, 384)
 
 
 def export(label_studio: LabelStudio, *arguments: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "LABEL_STUDIO_URL": label_studio.url, "LABEL_STUDIO_API_KEY": label_studio.account.token}
-    command = [sys.executable, "-m", "backend", "export", *arguments]
-    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    return run_command("export", *arguments, studio=label_studio)
 
 
 def test_annotations_and_predictions_come_out_as_they_were_stored(

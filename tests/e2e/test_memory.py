@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,7 @@ from PIL import Image
 from backend.labeling.parsing import parse_config
 from backend.local.demo_project import Scenes
 from backend.masks import brush
-from tests.e2e.support import SCENES, Backend, LabelStudio, Project, eventually
+from tests.e2e.support import SCENES, Backend, LabelStudio, Project, eventually, run_command
 
 WORDS = {"zorblax": "firefox logo", "statue of liberty": "statue of liberty", "mount fuji": "mount fuji"}
 """What the project calls things, and what they are in the scenes."""
@@ -25,20 +22,8 @@ WORDS = {"zorblax": "firefox logo", "statue of liberty": "statue of liberty", "m
 
 def command(backend: Backend, studio: LabelStudio, project: Project, folder: Path, *options: str) -> str:
     """What `python -m backend corrections` says of the project."""
-    done = subprocess.run(
-        [sys.executable, "-m", "backend", "corrections", "--project", str(project.id), *options],
-        env={
-            **os.environ,
-            "REDIS_URL": backend.redis_url,
-            "LABEL_STUDIO_URL": studio.url,
-            "LABEL_STUDIO_API_KEY": studio.account.token,
-            "CAR_MEMORY": str(folder),
-            "CAR_PRESET": "demo",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    asked = ("corrections", "--project", str(project.id), *options)
+    done = run_command(*asked, studio=studio, backend=backend, CAR_MEMORY=str(folder), CAR_PRESET="demo")
     assert done.returncode == 0, done.stderr
     return done.stdout
 
