@@ -1,7 +1,6 @@
 """The demo world on the command line: `python -m model.demo sprites | draw | tokenizer | train | report`."""
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,12 +31,16 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, required=True, metavar="DIR", help="the run's folder")
     train.add_argument("--init", type=Path, metavar="DIR", help="go on from the weights of a folder, with whole images")
     train.add_argument("--steps", type=count, metavar="N", help="default: 12000, or 1500 with --init")
+    for name in ("muon", "adam"):
+        train.add_argument(f"--{name}", type=float, metavar="RATE", help="another learning rate than the recipe's")
     train.add_argument("--seed", type=int, default=0, metavar="N")
     train.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there is one)")
     train.add_argument(
         "--workers", type=int, metavar="N", help="processes that draw beside a GPU (default: 4, and 0 without a GPU)"
     )
     train.add_argument("--threads", type=count, metavar="N", help="of the CPU (default: torch's choice)")
+    train.add_argument("--parts", type=count, default=1, metavar="N", help="processes that share each batch (CPU only)")
+    train.add_argument("--compile", action="store_true", help="faster steps after some minutes at the start")
     train.set_defaults(run=_train)
 
     report = commands.add_parser("report", help="measure weights on sets of scenes: one table, with intervals")
@@ -78,27 +81,27 @@ def _draw(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from functools import partial
+
     import torch
 
+    from model.demo import together
     from model.demo.recipe import CONTINUED, Recipe
-    from model.demo.train import Training
+    from model.demo.train import train
 
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    recipe = Recipe(seed=options.seed)
+    threads = options.threads or (1 if options.parts > 1 else 0)
+    recipe = Recipe(seed=options.seed, parts=options.parts)
     if options.init:
         recipe = replace(recipe, stages=CONTINUED, steps=1500, muon=0.005, adam=4e-4, falling=1.0)  # gently
-    if options.steps:
-        recipe = replace(recipe, steps=options.steps)
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    training = Training(recipe, options.out, device, options.init)
-    if training.step:
-        print(f"{options.out}: on from step {training.step} of {recipe.steps}", file=sys.stderr)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: training.stop())
-    training.run(workers=options.workers if options.workers is not None else 0 if device == "cpu" else 4)
-    done = f"{options.out}: step {training.step} of {recipe.steps}, {training.seconds / 60:.0f} minutes in all"
-    print(f"{done}; its weights so far: --weights {options.out}")
+    chosen = {"steps": options.steps, "muon": options.muon, "adam": options.adam}
+    recipe = replace(recipe, **{name: value for name, value in chosen.items() if value})
+    device = options.device or ("cuda" if options.parts == 1 and torch.cuda.is_available() else "cpu")
+    workers = options.workers if options.workers is not None else 0 if device == "cpu" else 4
+    work = partial(train, recipe, options.out, device, options.init, options.compile, threads, workers)
+    if options.parts > 1:
+        together.run(work, options.parts)
+    else:
+        work(0)
     return 0
 
 

@@ -96,10 +96,10 @@ class Pool:
 
 
 class Batches(Dataset[Batch]):
-    """All batches of a recipe, by step. Each process that asks for some keeps a pool of its own."""
+    """All batches of a recipe, by step, or one part of each. Each process that asks for some keeps its own pool."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
+    def __init__(self, recipe: Recipe, part: int = 0) -> None:
+        self._recipe, self._part = recipe, part
         self._pool: Pool | None = None
         self._stage = -1
 
@@ -110,10 +110,11 @@ class Batches(Dataset[Batch]):
         recipe, number = self._recipe, self._recipe.stage(step)
         if number != self._stage or self._pool is None:
             style = recipe.stages[number].style
-            self._pool, self._stage = Pool(atlas(), style, recipe.seed * 100 + number, recipe.pool), number
+            seed = (recipe.seed + 1000 * self._part) * 100 + number
+            self._pool, self._stage = Pool(atlas(), style, seed, recipe.pool), number
         self._pool.forward(recipe.pool + step * recipe.fresh)
         side, size = recipe.shape(step)
-        return batch(self._pool, step, size, side)
+        return batch(self._pool, step, size // recipe.parts, side)
 
 
 def batch(pool: Pool, step: int, size: int, side: int) -> Batch:

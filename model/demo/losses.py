@@ -85,7 +85,9 @@ def texts(batch: Batch, rng: random.Random) -> Texts:
     )
 
 
-def losses(model: Any, batch: Batch, chosen: Texts, tokenize: Tokenize, pixels: Tensor, precision: Any) -> Losses:
+def losses(
+    model: Any, batch: Batch, chosen: Texts, tokenize: Tokenize, pixels: Tensor, precision: Any, look: Any = look
+) -> Losses:
     """Compute all losses. pixels: the batch's images scaled for the model; precision: a context of autocast."""
     device = pixels.device
     clean = torch.tensor(batch.clean, device=device)

@@ -1,7 +1,8 @@
 """Visual prompts for training, by the product's own functions, with masks as coarse as maps make them.
 
 The product prompts an image at its natural size and shrinks it to what CLIP sees: so does this. `zoom` is the natural
-size over CLIP's: a line of one pixel at zoom 2 is half as thick and half as red.
+size over CLIP's: a line of one pixel at zoom 2 is half as thick and half as red; images smaller than CLIP's have
+thicker ones.
 """
 
 import cv2
@@ -26,8 +27,8 @@ KINDS: tuple[tuple[str, ...], ...] = (
     ("blur", "gray"),
     ("circle", "blur", "gray"),
 )
-SHARES = (0.26, 0.12, 0.1, 0.06, 0.08, 0.04, 0.06, 0.04, 0.18, 0.06)  # how often each kind is shown
-ZOOMS = (1.0, 1.0, 1.5, 2.0)
+SHARES = (0.3, 0.1, 0.12, 0.06, 0.06, 0.04, 0.06, 0.04, 0.16, 0.06)  # how often each kind is shown
+ZOOMS = (0.5, 0.75, 1.0, 1.0, 1.5, 2.0)
 
 
 def prompt(image: Image, mask: Mask, kind: tuple[str, ...], zoom: float = 1.0) -> Image:

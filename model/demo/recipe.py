@@ -17,14 +17,14 @@ class Stage:
 
 
 SMALL = Style(height=128, width=128, least=1, most=2, smallest=0.42, largest=0.9, standing=0.0, zoom=2.0)
-WHOLE = Style()
+WHOLE = Style(nameless=0.14)
 # Small images teach words quickly; whole ones teach where things are.
 FROM_SCRATCH = (
     Stage(0.4, (128,), (96,), SMALL),
     Stage(0.3, (192,), (64,), WHOLE),
     Stage(0.3, (256,), (48,), WHOLE),
 )
-CONTINUED = (Stage(1.0, (192, 256), (64, 48), WHOLE),)
+CONTINUED = (Stage(1.0, (192, 256), (96, 72), WHOLE),)
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Recipe:
     """Everything that decides a run, apart from the weights it starts from.
 
     muon, adam: learning rates of hidden matrices and of the rest. They rise for `warm` steps, and fall in a straight
-    line over the last share `falling` of all steps. fresh: scenes drawn anew in each step; pool: scenes kept.
+    line over the last share `falling` of all steps. fresh: scenes drawn anew in each step; pool: scenes kept; each of
+    the `parts` processes draws and keeps as many, and makes its part of each batch.
     """
 
     stages: tuple[Stage, ...] = FROM_SCRATCH
@@ -46,6 +47,7 @@ class Recipe:
     average: float = 0.999
     fresh: int = 4
     pool: int = 1536
+    parts: int = 1
 
     def stage(self, step: int) -> int:
         """Return the number of the stage of a step."""

@@ -23,10 +23,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from model.demo import tokenizer
+from model.demo import together, tokenizer
 from model.demo.batches import Batch, Batches, chooser
 from model.demo.losses import WEIGHTS, Losses, losses, texts
 from model.demo.recipe import Recipe
+from model.demo.towers import look
 from model.demo.world import HERE
 from model.files import replacing
 from model.weights import CONFIG, OPENAI_MEAN, OPENAI_STD
@@ -41,10 +42,23 @@ class RunError(ValueError):
 
 
 class Training:
-    """A run: the model, its average, its optimizers, and the step it is at."""
+    """A run: the model, its average, its optimizers, and the step it is at.
 
-    def __init__(self, recipe: Recipe, folder: Path, device: str = "cpu", init: Path | None = None) -> None:
-        self.recipe, self.folder, self.device = recipe, folder, torch.device(device)
+    part: which of the recipe's processes this one is (see `together`); the first one reports and saves. compiled: look
+    at images with compiled code, which takes some minutes to make and saves a fifth of each step.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        device: str = "cpu",
+        init: Path | None = None,
+        part: int = 0,
+        compiled: bool = False,
+    ) -> None:
+        self.recipe, self.folder, self.device, self.part = recipe, folder, torch.device(device), part
+        self._look: Any = torch.compile(look, dynamic=False) if compiled else look
         self.step, self.seconds = 0, 0.0
         torch.manual_seed(recipe.seed)
         self.model: Any = fresh()
@@ -55,7 +69,7 @@ class Training:
         self._hidden, self._rest = _sorted_parameters(self.model)
         self._optimizers = _optimizers(self._hidden, self._rest, recipe)
         self._tokenize: Any = tokenizer.tokenizer()
-        self._batches = Batches(recipe)
+        self._batches = Batches(recipe, part)
         self._stopping = False
         if (folder / STATE).is_file():
             self._restore()
@@ -77,15 +91,16 @@ class Training:
         for made in loader:
             result = self.advance(made)
             self.seconds += time.monotonic() - started
-            if self.step % report_every == 0 or self.step == end:
+            if self.part == 0 and (self.step % report_every == 0 or self.step == end):
                 self._report(result)
-            if time.monotonic() - saved > save_every:
+            if self.part == 0 and time.monotonic() - saved > save_every:
                 self.save()
                 saved = time.monotonic()
             if self._stopping:
                 break
             started = time.monotonic()
-        self.save()
+        if self.part == 0:
+            self.save()
 
     def stop(self) -> None:
         """Make `run` save and return after the step it is at."""
@@ -96,16 +111,18 @@ class Training:
         recipe = self.recipe
         made = made or self._batches[self.step]
         chosen = texts(made, chooser(recipe.seed, self.step))
-        torch.manual_seed(recipe.seed * 1_000_003 + self.step)
+        torch.manual_seed(recipe.seed * 1_000_003 + self.step + 500_009 * self.part)
         pixels = self._pixels(made)
         rate = recipe.rate(self.step)
         for optimizer, base in zip(self._optimizers, (recipe.muon, recipe.adam), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = base * rate
-        result = losses(self.model, made, chosen, self._tokenize, pixels, self._precision())
+        result = losses(self.model, made, chosen, self._tokenize, pixels, self._precision(), self._look)
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(result.total)
+        if recipe.parts > 1:
+            self._stopping = together.agree([*self._hidden, *self._rest], self._stopping)
         torch.nn.utils.clip_grad_norm_(self._rest, 1.0)
         for optimizer in self._optimizers:
             optimizer.step()
@@ -175,6 +192,30 @@ class Training:
             print(*lines, "\t".join(map(str, values)), sep="\n" if lines else "", file=progress)
         told = ", ".join(f"{name} {value}" for name, value in zip(COLUMNS, values, strict=True))
         print(told, file=sys.stderr, flush=True)
+
+
+def train(
+    recipe: Recipe,
+    folder: Path,
+    device: str,
+    init: Path | None,
+    compiled: bool,
+    threads: int,
+    workers: int,
+    part: int = 0,
+) -> None:
+    """Train in this process, the recipe's `part`, until the end or a signal to stop, and say how far it is."""
+    if threads:
+        torch.set_num_threads(threads)
+    training = Training(recipe, folder, device, init, part, compiled)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: training.stop())
+    if training.step and part == 0:
+        print(f"{folder}: on from step {training.step} of {recipe.steps}", file=sys.stderr)
+    training.run(workers=workers)
+    if part == 0:
+        done = f"{folder}: step {training.step} of {recipe.steps}, {training.seconds / 60:.0f} minutes in all"
+        print(f"{done}; its weights so far: --weights {folder}")
 
 
 def _alone(_: int) -> None:
