@@ -21,13 +21,13 @@ def one_thread() -> None:
 @pytest.fixture(scope="session")
 def segmenter_of() -> Callable[..., Segmenter]:
     """Return a segmenter on the demo CLIP for a preset with some settings changed; weights are loaded once."""
-    loaded: dict[tuple[str, str], Segmenter] = {}
+    loaded: dict[tuple[str, str, str], Segmenter] = {}
 
-    def get(name: str = "demo", overrides: Mapping[str, str] = {}) -> Segmenter:
+    def get(name: str = "demo", overrides: Mapping[str, str] = {}, weights: str = "demo") -> Segmenter:
         wanted: Preset = preset(name, overrides)
-        numbers = (wanted.positions, wanted.precision)
+        numbers = (wanted.positions, wanted.precision, weights)
         if numbers not in loaded:
-            loaded[numbers] = Segmenter(replace(wanted, weights="demo"), "cpu")
+            loaded[numbers] = Segmenter(replace(wanted, weights=weights), "cpu")
         loaded[numbers].preset = wanted
         return loaded[numbers]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from model.segmenter import Segmenter
-from tests.model.parity_table import CASES, Apart, Recording, compare_stages, compare_whole, read
+from tests.model.parity_table import CASES, CLIP, Apart, Recording, compare_stages, compare_whole, read
 
 
 @pytest.fixture(params=CASES)
@@ -20,7 +20,7 @@ def recording(request: pytest.FixtureRequest) -> Recording:
 
 @pytest.fixture
 def segmenter(recording: Recording, segmenter_of: Callable[..., Segmenter]) -> Segmenter:
-    return segmenter_of(recording.case["preset"], recording.case["set"])
+    return segmenter_of(recording.case["preset"], recording.case["set"], str(CLIP))
 
 
 def test_all_recordings_are_here() -> None:
