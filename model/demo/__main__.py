@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", required=True)
 
     draw = commands.add_parser("draw", help="draw a set of scenes, as a folder that `evaluate folder` reads")
-    draw.add_argument("set", choices=("test", "test2", "tune", "project"))
+    draw.add_argument("set", choices=("test", "test2", "tune", "project", "expressions"))
     draw.add_argument("--count", type=count, default=40, metavar="N", help="how many scenes (default: 40)")
     draw.add_argument("--out", type=Path, required=True, metavar="DIR")
     draw.set_defaults(run=_draw)

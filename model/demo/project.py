@@ -1,16 +1,19 @@
-"""Scenes for the demo project: landmarks behind, brands as signs, animals and things in front, all on the ground.
+"""Scenes for the demo projects: landmarks behind, brands as signs, animals and things in front, all on the ground.
 
-What is farther stands higher and is smaller, its shadow lies at its foot; the sun and what flies are in the sky.
+What is farther stands higher and is smaller, its shadow lies at its foot; the sun and what flies are in the sky. In the
+second project things of one kind in several colours stand together: "red car" is one of them.
 """
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
-from model.demo.grounds import Canvas, joined
+from model.demo.grounds import Canvas, Texture, joined
 from model.demo.scenes import Place, Scene, Style, render
-from model.demo.sprites import Atlas, read
-from model.demo.world import HERE, concepts
+from model.demo.sprites import Atlas, atlas, read
+from model.demo.world import HERE, Concept, concepts
 
 VOCABULARY = (
     "statue of liberty",
@@ -34,6 +37,8 @@ VOCABULARY = (
     "umbrella",
     "balloon",
 )
+# What comes in colours, stands or flies.
+COLORED = tuple(concept.name for concept in concepts() if concept.tints and concept.kind not in ("swimmer", "heaven"))
 # What may lie before what, by ground: behind, in front.
 VIEWS = (
     ("sky", "grass"),
@@ -61,23 +66,60 @@ def drawings() -> Atlas:
 def compose(seed: tuple[int, ...], canvas: Canvas, style: Style) -> Scene:
     """Draw one scene: a landmark or two, then two or three others."""
     rng = canvas.rng
-    far, near = VIEWS[int(rng.integers(len(VIEWS)))]
-    horizon = float(rng.uniform(0.42, 0.54))
-    image, ground = joined(canvas, far, near, horizon)
-    numbers = {concept.name: number for number, concept in enumerate(concepts())}
-    named = [concepts()[numbers[name]] for name in VOCABULARY]
-    landmarks = [concept.name for concept in named if concept.kind == "landmark"]
-    others = [concept.name for concept in named if concept.kind != "landmark"]
+    backdrop = _backdrop(canvas, VIEWS)
+    landmarks = [name for name in VOCABULARY if _named(name).kind == "landmark"]
+    others = [name for name in VOCABULARY if name not in landmarks]
     behind = list(rng.choice(landmarks, int(rng.integers(1, 3)), replace=False))
     front = list(rng.choice(others, int(rng.integers(2, 4)), replace=False))
+    return _composed(seed, rng, style, backdrop, behind, front, drawings())
+
+
+def compose_colored(seed: tuple[int, ...], canvas: Canvas, style: Style) -> Scene:
+    """Draw one scene of things in colours: two or three of one kind, and one or two of another."""
+    rng = canvas.rng
+    backdrop = _backdrop(canvas, [view for view in VIEWS if view[1] != "water"])
+    first, second = rng.choice(COLORED, 2, replace=False)
+    front = [first] * int(rng.integers(2, 4)) + [second] * int(rng.integers(1, 3))
+    return _composed(seed, rng, style, backdrop, [], front, atlas().colored)
+
+
+Backdrop = tuple[Texture, NDArray[np.uint8], float]
+
+
+def _backdrop(canvas: Canvas, views: Sequence[tuple[str, str]]) -> Backdrop:
+    """Draw what lies behind and below; return it with the horizon's share of the height."""
+    far, near = views[int(canvas.rng.integers(len(views)))]
+    horizon = float(canvas.rng.uniform(0.42, 0.54))
+    return *joined(canvas, far, near, horizon), horizon
+
+
+def _composed(
+    seed: tuple[int, ...],
+    rng: np.random.Generator,
+    style: Style,
+    backdrop: Backdrop,
+    behind: list[str],
+    front: list[str],
+    sprites: Atlas,
+) -> Scene:
+    image, ground, horizon = backdrop
     chosen = [*behind, *front]
     slots = _slots(rng, len(behind), len(front), style.width)
     places = [
-        _place(rng, numbers[name], slot, horizon, style, name in behind)
+        _place(rng, _number(name), slot, horizon, style, name in behind)
         for name, slot in zip(chosen, slots, strict=True)
     ]
     places.sort(key=lambda place: place[1][1])
-    return render(np.random.default_rng((*seed, 2)), style, drawings(), image, ground, places, stands=True)
+    return render(np.random.default_rng((*seed, 2)), style, sprites, image, ground, places, stands=True)
+
+
+@cache
+def _number(name: str) -> int:
+    return next(number for number, concept in enumerate(concepts()) if concept.name == name)
+
+
+def _named(name: str) -> Concept:
+    return concepts()[_number(name)]
 
 
 def _slots(rng: np.random.Generator, behind: int, front: int, width: int) -> list[float]:

@@ -43,11 +43,16 @@ class Atlas:
         """Return the concepts that have a drawing."""
         return tuple(number for number, sprites in enumerate(self.drawings) if sprites)
 
+    @property
+    def colored(self) -> "Atlas":
+        """Return the atlas without the plain drawings of what comes in colours."""
+        return Atlas(tuple(tuple(one for one in sprites if one.color) or sprites for sprites in self.drawings))
+
     def pick(self, concept: int, rng: np.random.Generator, tinted: float = 0.5) -> Sprite:
         """Draw one sprite of a concept; with probability `tinted` in one of the colours, where it comes in colours."""
         plain = [sprite for sprite in self.drawings[concept] if sprite.color is None]
         colored = [sprite for sprite in self.drawings[concept] if sprite.color]
-        chosen = colored if colored and rng.random() < tinted else plain
+        chosen = colored if colored and (not plain or rng.random() < tinted) else plain
         return chosen[int(rng.integers(len(chosen)))]
 
 

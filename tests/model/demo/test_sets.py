@@ -7,18 +7,18 @@ from PIL import Image
 from model.benchmarks import folder
 from model.demo import batches, photographs
 from model.demo.project import VOCABULARY
-from model.demo.sets import QUERIES, SEEDS, SETS, index, write
+from model.demo.sets import QUERIES, SEEDS, SETS, classes, index, write
 from model.demo.world import HERE, concepts
 
 
-@pytest.mark.parametrize("name", ["test", "test2", "project"])
+@pytest.mark.parametrize("name", ["test", "test2", "project", "expressions"])
 @pytest.mark.parametrize("number", [0, 39])
 def test_the_shipped_scenes_are_what_the_command_draws(name: str, number: int) -> None:
     """JPEG decoders differ by a grey value or two; masks and queries are exact."""
     task = SETS[name](number)
     root = HERE / "scenes" / name
     with Image.open(root / "masks" / f"{number:03d}.png") as mask:
-        assert (np.asarray(mask) == index(task.scene)).all()
+        assert (np.asarray(mask) == index(task, classes(name))).all()
     assert (root / "queries" / f"{number:03d}.txt").read_text().split("\n")[:-1] == list(task.queries)
     with Image.open(root / "images" / f"{number:03d}.jpg") as image:
         apart = np.abs(np.asarray(image).astype(int) - task.scene.image)
@@ -63,6 +63,19 @@ def test_project_has_one_vocabulary() -> None:
     assert shown <= set(VOCABULARY)
     assert len(VOCABULARY) == len(set(VOCABULARY)) == 20
     assert set(VOCABULARY) <= {concept.name for concept in concepts()}
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_expressions_ask_for_colors_that_are_there_and_not_there(number: int) -> None:
+    task = SETS["expressions"](number)
+    things = [called.split(" ", 1)[1] for called in task.called]
+    assert len(set(things)) == 2 < len(things)
+    there = set(task.called) & set(task.queries)
+    absent = set(task.queries) - set(task.called)
+    assert there
+    assert absent
+    assert {query.split(" ", 1)[1] for query in absent} == set(things)
+    assert set(task.queries) <= set(classes("expressions"))
 
 
 def test_a_set_is_a_folder_that_can_be_evaluated(tmp_path: Path) -> None:

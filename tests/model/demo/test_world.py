@@ -6,10 +6,14 @@ from model.demo.sprites import atlas, turned
 from model.demo.world import COLORS, HERE, concepts, grounds
 
 
-def test_the_first_concepts_are_those_of_the_shipped_weights() -> None:
+def test_the_shipped_weights_know_all_concepts() -> None:
     shipped = [line.split("\t") for line in (HERE / "concepts.txt").read_text(encoding="utf-8").splitlines()]
-    ours = [[concept.name, ", ".join(concept.words)] for concept in concepts()]
-    assert ours[:140] == shipped[:140]
+    assert shipped == [[concept.name, ", ".join(concept.words)] for concept in concepts()]
+
+
+def test_the_first_concepts_keep_their_names() -> None:
+    first = (HERE / "scenes" / "val" / "classes.txt").read_text(encoding="utf-8").splitlines()
+    assert [concept.name for concept in concepts()][:140] == first
 
 
 def test_how_much_there_is() -> None:
