@@ -4,10 +4,10 @@
 - text: each name finds its images; captions find theirs;
 - refer: referring expressions find the images with an object they are true of, and not their twisted twins;
 - pooled, earlier: the same names from the mean of the patches and from the block before the last;
-- patch: each patch of an object names it;
+- patch: each patch of an object names it; told: and finds the referring expressions that are true of it;
 - grouping: patches attend to patches of the same object.
 
-The last two, and the prompts, use the scenes' exact masks.
+The last three, and the prompts, use the scenes' exact masks.
 """
 
 import random
@@ -32,6 +32,7 @@ WEIGHTS = {
     "pooled": 0.5,
     "earlier": 0.5,
     "patch": 0.5,
+    "told": 0.3,
     "grouping": 0.15,
 }
 ABSENT = 48  # texts that fit nothing
@@ -119,7 +120,7 @@ def losses(
         "refer": referred(shown @ said.T, *_truths(batch, chosen, device)),
         "pooled": spread(logits(scaled(seen.pooled)), targets.shares, targets.any & plain),
         "earlier": spread(logits(scaled(seen.earlier)), targets.shares, targets.any),
-        **_patches(seen.patches[clean], seen.attention[clean], batch, chosen, scale * named),
+        **_patches(seen.patches[clean], seen.attention[clean], batch, chosen, scale * named, scale * said),
     }
     total = torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum()
     with torch.no_grad():
@@ -197,12 +198,17 @@ def _truths(batch: Batch, chosen: Texts, device: torch.device) -> tuple[Tensor, 
     return true.to(device), unsure.to(device)
 
 
-def _patches(patches: Tensor, attention: Tensor, batch: Batch, chosen: Texts, scaled: Tensor) -> dict[str, Tensor]:
-    """Return the losses of the patches of plain images. scaled: the names' embeddings times the logit scale."""
+def _patches(
+    patches: Tensor, attention: Tensor, batch: Batch, chosen: Texts, scaled: Tensor, said: Tensor
+) -> dict[str, Tensor]:
+    """Return the losses of the patches of plain images.
+
+    scaled, said: the embeddings of names and of referring expressions, times the logit scale.
+    """
     rows = batch.clean
     device = patches.device
     if not rows:
-        return {"patch": patches.sum() * 0, "grouping": attention.sum() * 0}
+        return {"patch": patches.sum() * 0, "told": patches.sum() * 0, "grouping": attention.sum() * 0}
     objects = batch.objects[rows].long().to(device)
     most = max(8, int(objects.max()) + 1)
     covered = F.one_hot(objects, most).permute(0, 3, 1, 2).float()
@@ -229,7 +235,27 @@ def _patches(patches: Tensor, attention: Tensor, batch: Batch, chosen: Texts, sc
     absent = torch.zeros(len(named), scaled.shape[0] - wanted.shape[2], device=device)
     every = torch.ones(len(named), dtype=torch.bool, device=device)
     patch = spread(named, torch.cat([wanted[asked], absent], dim=1), every)
-    return {"patch": patch, "grouping": _grouping(attention[:, 1:, 1:], number, sure, on_object, on_ground)}
+    told = _told(patches[on_object], on_object.nonzero()[:, 0], number[on_object], batch, chosen, said)
+    return {
+        "patch": patch,
+        "told": told,
+        "grouping": _grouping(attention[:, 1:, 1:], number, sure, on_object, on_ground),
+    }
+
+
+def _told(patches: Tensor, places: Tensor, numbers: Tensor, batch: Batch, chosen: Texts, said: Tensor) -> Tensor:
+    """Return how badly patches [p, E] find what is true of their objects: number `numbers` in plain image `places`."""
+    seen = {
+        (place, one): facts for place, row in enumerate(batch.clean) for one, facts in batch.samples[row].seen.items()
+    }
+    truths = {key: [expression.fits(facts) for expression in chosen.expressions] for key, facts in seen.items()}
+    answers = [truths[key] for key in zip(places.tolist(), numbers.tolist(), strict=True)]
+    if not answers or not chosen.expressions:
+        return patches.sum() * 0
+    true = torch.tensor([[answer is True for answer in row] for row in answers], device=patches.device)
+    unsure = torch.tensor([[answer is None for answer in row] for row in answers], device=patches.device)
+    found_in = (F.normalize(patches.float(), dim=-1) @ said.T).masked_fill(unsure, NEVER)
+    return spread(found_in, true.float(), true.any(dim=1))
 
 
 def _grouping(attention: Tensor, number: Tensor, sure: Tensor, on_object: Tensor, on_ground: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ class Style:
 
     standing: how often objects stand on the ground, larger the nearer, instead of lying anywhere; nameless: how often
     the ground is none of the named ones; tilt: how much lying objects are turned, in degrees;
+    colored: how often all things come in colours, and those of one kind in several;
     worn: whether light, grain and sharpness differ from scene to scene.
     """
 
@@ -57,6 +58,7 @@ class Style:
     largest: float = 0.55
     standing: float = 0.3
     nameless: float = 0.08
+    colored: float = 0.0
     tilt: float = 14.0
     zoom: float = 1.0
     worn: bool = True
@@ -80,6 +82,9 @@ def draw(
     rng = np.random.default_rng(seed)
     canvas = Canvas(rng, style.height, style.width, style.unit)
     image, numbers, horizon = ground or backdrop(canvas, style.nameless)
+    if style.colored and rng.random() < style.colored:
+        atlas = atlas.colored
+        wanted = _kinds_by_lot(rng, style, atlas)
     chosen = wanted or _by_lot(rng, style, atlas)
     stands = horizon > 0 and rng.random() < style.standing
     places = (_standing if stands else _scattered)(rng, style, chosen, horizon)
@@ -118,6 +123,13 @@ def render(
 def _by_lot(rng: np.random.Generator, style: Style, atlas: Atlas) -> tuple[int, ...]:
     count = int(rng.integers(style.least, style.most + 1))
     return tuple(int(concept) for concept in rng.choice(atlas.drawable, count, replace=False))
+
+
+def _kinds_by_lot(rng: np.random.Generator, style: Style, atlas: Atlas) -> tuple[int, ...]:
+    """Choose things of one or two kinds that come in colours."""
+    count = int(rng.integers(style.least, style.most + 1))
+    possible = [concept for concept in atlas.drawable if concepts()[concept].tints]
+    return tuple(int(concept) for concept in rng.choice(rng.choice(possible, 2, replace=False), count))
 
 
 Place = tuple[int, tuple[float, float], float, float]

@@ -8,7 +8,7 @@ import csv
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import cv2
@@ -43,7 +43,7 @@ class Atlas:
         """Return the concepts that have a drawing."""
         return tuple(number for number, sprites in enumerate(self.drawings) if sprites)
 
-    @property
+    @cached_property
     def colored(self) -> "Atlas":
         """Return the atlas without the plain drawings of what comes in colours."""
         return Atlas(tuple(tuple(one for one in sprites if one.color) or sprites for sprites in self.drawings))
