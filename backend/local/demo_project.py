@@ -41,8 +41,8 @@ NEW_WORDS = """
 choose <b>Retrieve predictions</b>. The model of this demo is tiny and knows only the drawn scenes of this project.</p>
 """
 OWN_WORDS = """
-<p>The labels of each task come with its data (field <b>labels</b>), half of them are not in the image: those are
-filtered out. The model of this demo is tiny and knows only the drawn scenes of this project.</p>
+<p>The labels of each task come with its data (field <b>labels</b>): things in their colours. Half of them are not in
+the image, and are filtered out. The model of this demo is tiny and knows only the drawn scenes of this project.</p>
 """
 
 
@@ -73,10 +73,10 @@ LANDMARKS = DemoProject(
 EXPRESSIONS = DemoProject(
     name="expressions",
     title="In their own words",
-    description="Every image is asked for words of its own, and those that are not in it are filtered out.",
+    description="Things of one kind in several colours: every image is asked for words of its own, such as “red car”.",
     instruction=INSTRUCTION + OWN_WORDS,
     color="#E59A3C",
-    folder=ROOT / "model" / "demo" / "scenes" / "val",
+    folder=ROOT / "model" / "demo" / "scenes" / "expressions",
     has_own_words=True,
 )
 PROJECTS = (LANDMARKS, EXPRESSIONS)
