@@ -138,14 +138,14 @@ _SERVICE = Preset(
     upsampling="guided",
     min_region=0.0005,
 )
-# Chosen on the demo scenes for validation. The demo CLIP has learnt objects a few patches wide: larger images are seen
-# at the size of its scenes.
+# Chosen on the demo scenes for validation and for tuning. The demo CLIP has learnt objects a few patches wide: larger
+# images are seen at the size of its scenes.
 _DEMO = replace(
     _SERVICE,
     name="demo",
     weights="demo",
     eta=0.3,
-    theta=0.03,
+    theta=0.02,
     presence=0.002,
     background=_demo_grounds(),
     background_power=3.0,
@@ -154,8 +154,8 @@ _DEMO = replace(
     map_rivals="yes",
     classifier_view="squash",
     crf_smooth_weight=1.0,
-    odds_factor=3.3,  # Platt's calibration, fitted on the same scenes: a score is the chance that the mask is good
-    odds_power=0.44,
+    odds_factor=2.7,  # Platt's calibration, fitted on the same scenes: a score is the chance that the mask is good
+    odds_power=0.56,
     vote_share=0.7,
     max_patches=480,
     crf_max_side=384,
