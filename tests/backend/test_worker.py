@@ -36,8 +36,8 @@ from tests.backend.conftest import one_image
 
 SCENES = Path(__file__).parents[2] / "model" / "demo" / "scenes" / "studio"
 NAMES = (SCENES / "classes.txt").read_text().splitlines()
-ASKED = ("tokyo tower", "moai", "firefox logo", "cat", "guitar")
-"""The first three are in scene 000, the others are not."""
+ASKED = ("umbrella", "castle", "coca cola logo", "giraffe", "guitar")
+"""The first three are in scene 006, the others are not."""
 LABELS = "".join(f'<Label value="{name}"/>' for name in ASKED)
 XML = f'<View><Image name="image" value="$image"/><BrushLabels name="mask" toName="image">{LABELS}</BrushLabels></View>'
 
@@ -65,7 +65,7 @@ def engine(settings: Settings, loaded: dict[str, Segmenter], monkeypatch: pytest
 @pytest.fixture
 def scene_job() -> Job:
     config = parse_config(XML, "demo")
-    image = Image.open(SCENES / "images" / "000.png")
+    image = Image.open(SCENES / "images" / "006.png")
     return Job(1, 7, one_image(data_uri(image)), config, config.version())
 
 
@@ -80,7 +80,7 @@ def test_a_scene_becomes_brush_regions(engine: Engine, scene_job: Job) -> None:
     prediction = engine.jobs.result(engine.jobs.id_of(scene_job))
     assert prediction is not None
     assert prediction["model_version"] == scene_job.version
-    truth = np.asarray(Image.open(SCENES / "masks" / "000.png"))
+    truth = np.asarray(Image.open(SCENES / "masks" / "006.png"))
     assert prediction["result"]
     for region in prediction["result"]:
         assert (region["from_name"], region["to_name"], region["type"]) == ("mask", "image", "brushlabels")
@@ -130,15 +130,15 @@ def test_a_bad_image_fails_alone_at_once_and_says_why(engine: Engine, scene_job:
 
 TWO = f"""<View><Image name="left" value="$a"/><Image name="right" value="$b"/>
   <BrushLabels name="mask" toName="left">{LABELS}</BrushLabels>
-  <BrushLabels name="logo" toName="right"><Label value="firefox logo"/><Label value="moai" alias="head"/></BrushLabels>
-  <RectangleLabels name="box" toName="right"><Label value="moai" alias="head"/></RectangleLabels></View>"""
+  <BrushLabels name="logo" toName="right"><Label value="umbrella"/><Label value="castle" alias="head"/></BrushLabels>
+  <RectangleLabels name="box" toName="right"><Label value="castle" alias="head"/></RectangleLabels></View>"""
 
 
 @pytest.fixture
 def pair_job() -> Job:
     """A task with two images of different size: the scene, and the scene with a margin."""
     config = parse_config(TWO, "demo")
-    scene = Image.open(SCENES / "images" / "000.png").convert("RGB")
+    scene = Image.open(SCENES / "images" / "006.png").convert("RGB")
     wider = Image.new("RGB", (480, 360), (90, 120, 200))
     wider.paste(scene)
     pictures = (Picture("left", data_uri(scene)), Picture("right", data_uri(wider)))
@@ -155,7 +155,7 @@ def test_all_images_of_a_task_come_in_one_prediction(engine: Engine, pair_job: J
     work_off(engine)
     job_id = engine.jobs.id_of(pair_job)
     prediction = engine.jobs.result(job_id)
-    assert placed(prediction) >= {("left", "mask", "moai"), ("right", "logo", "head"), ("right", "box", "head")}
+    assert placed(prediction) >= {("left", "mask", "castle"), ("right", "logo", "head"), ("right", "box", "head")}
     assert prediction is not None
     sizes = {one["to_name"]: (one["original_width"], one["original_height"]) for one in prediction["result"]}
     assert sizes == {"left": (384, 320), "right": (480, 360)}
@@ -550,7 +550,7 @@ def test_a_memory_that_is_missing_here_is_refused_aloud_until_it_comes(
 ) -> None:
     engine.settings = engine.settings.model_copy(update={"car_memory": str(tmp_path)})
     plain = engine.segmenter(scene_job.config.model_preset(scene_job.config.images[0]))
-    scored, drawn = plain.looks(np.asarray(Image.open(SCENES / "images" / "000.png").convert("RGB")), [])
+    scored, drawn = plain.looks(np.asarray(Image.open(SCENES / "images" / "006.png").convert("RGB")), [])
     origin = plain.towers.origin(plain.preset)
     empty = Memory(origin, Strength(1, 0.5, 0.7), (), np.zeros(0, np.int64), scored, drawn)
     checksum = digest(empty.to_bytes())
@@ -578,14 +578,14 @@ def test_other_settings_of_a_project_load_no_weights_again(engine: Engine, scene
 
 
 def test_a_question_is_answered_and_nothing_else(engine: Engine, scene_job: Job) -> None:
-    asked = replace(scene_job, ask=Ask("image", None, "moai", "the moai", text="the moai"))
+    asked = replace(scene_job, ask=Ask("image", None, "castle", "the castle", text="the castle"))
     engine.jobs.request(asked, store.INTERACTIVE)
     work_off(engine)
     job_id = engine.jobs.id_of(asked)
     found = engine.jobs.result(job_id)
     assert found is not None
     (region,) = found["result"]
-    assert region["value"]["brushlabels"] == ["moai"]
+    assert region["value"]["brushlabels"] == ["castle"]
     assert 0 < engine.redis.ttl(store.result_key(job_id)) <= ASKED_SECONDS
     assert engine.redis.zcard(store.OUTBOX) == 0
     assert engine.jobs.state(engine.jobs.id_of(scene_job)) is None

@@ -20,7 +20,6 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from backend.local.services import ROOT
-from model.presets import DEMO
 from tests.e2e.browsing import launch, log_in
 from tests.e2e.labeling_cases import CASES, Case
 from tests.e2e.support import Backend, LabelStudio, make_project, start_backend, start_label_studio
@@ -41,7 +40,7 @@ def running() -> Iterator[tuple[LabelStudio, Backend]]:
         studio = start_label_studio(Path(place) / "studio")
         try:
             token = studio.account.token
-            backend = start_backend(Path(place) / "backend", studio.url, token, CAR_WEIGHTS=str(DEMO))
+            backend = start_backend(Path(place) / "backend", studio.url, token)
             try:
                 yield studio, backend
             finally:

@@ -25,6 +25,7 @@ from backend.local.demo_project import BACKEND_TITLE, labeling_config, load_scen
 from backend.local.ports import any_free_port
 from backend.local.processes import LocalError, Program, Supervisor
 from backend.studio.client import Studio
+from tests.weights import CLIP
 
 T = TypeVar("T")
 
@@ -44,7 +45,11 @@ def run_command(
     **env: str,
 ) -> subprocess.CompletedProcess[str]:
     """`python -m backend NAME ...` as an operator of these would run it."""
-    known = {"LABEL_STUDIO_URL": studio.url, "LABEL_STUDIO_API_KEY": studio.account.token}
+    known = {
+        "LABEL_STUDIO_URL": studio.url,
+        "LABEL_STUDIO_API_KEY": studio.account.token,
+        "CAR_WEIGHTS": str(CLIP),
+    }
     if backend is not None:
         known["REDIS_URL"] = backend.redis_url
     return subprocess.run(
@@ -198,7 +203,7 @@ def start_backend(folder: Path, studio_url: str, api_key: str, workers: int = 1,
     supervisor = new_supervisor(folder)
     redis_port, port = any_free_port(), any_free_port()
     redis_url, url = redis_server.url(redis_port), label_studio.url(port)
-    environment = services.environment(redis_url, studio_url, api_key) | env
+    environment = services.environment(redis_url, studio_url, api_key) | {"CAR_WEIGHTS": str(CLIP)} | env
     redis = redis_server.program(redis_server.find_server(), folder / "redis", redis_port, dict(os.environ))
     supervisor.start(redis)
     supervisor.wait(lambda: redis_server.answers(redis_url), "redis", 30)

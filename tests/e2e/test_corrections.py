@@ -17,6 +17,7 @@ from backend.labeling.parsing import parse_config
 from backend.local.demo_project import Scenes
 from tests.e2e.support import Backend, LabelStudio, Project, eventually, run_command
 from tests.e2e.test_browser import LABELS, iou, open_task, scale_of, stored_masks
+from tests.weights import CLIP
 
 NewProject = Callable[..., Project]
 
@@ -119,7 +120,7 @@ def test_start_training_writes_what_is_proposed_into_the_labeling_config(
 ) -> None:
     project = new_project(backend.url, labels=LABELS)
     config = (project.studio.project(project.id) or {})["label_config"]
-    version = parse_config(config, "demo").version()
+    version = parse_config(config, "demo").version(str(CLIP))
     proposal = Proposal(True, "better", {"moai": 0.25}, 20, Outcome(20, 0.5, 0.6, 1.0, 0.1, 0.1), 0.2, 0.7)
     with Redis.from_url(backend.redis_url) as redis:
         keep(redis, project.id, version, proposal)
@@ -132,4 +133,4 @@ def test_start_training_writes_what_is_proposed_into_the_labeling_config(
     assert eventually(written, 60, "the settings in the labeling config") == (("eta", "0.2"), ("lambda", "0.7"))
     found = parse_config((project.studio.project(project.id) or {})["label_config"], "demo")
     assert found.thresholds() == {"moai": 0.25}
-    assert found.version() != version
+    assert found.version(str(CLIP)) != version

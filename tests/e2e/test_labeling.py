@@ -22,7 +22,6 @@ from pycocotools.coco import COCO
 from backend.corrections.comparison import union_masks
 from backend.export.regions import regions
 from backend.local.demo_project import Scenes
-from model.presets import DEMO
 from tests.backend.site import Reply, Site
 from tests.e2e.labeling_cases import BASE, CASES, WALL, address, brush, twins
 from tests.e2e.support import STARTED, Backend, LabelStudio, Project, eventually, start_backend
@@ -56,10 +55,9 @@ Result = list[dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def backend(label_studio: LabelStudio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
-    """A backend whose presets all run on the demo's weights, so that a project may choose one."""
+    """A backend that may fetch images from elsewhere; all its presets run on one CLIP, so that a project may choose."""
     folder = tmp_path_factory.mktemp("backend-of-weights")
-    env = {"CAR_WEIGHTS": str(DEMO), "CAR_ALLOWED_HOSTS": HOST}
-    running = start_backend(folder, label_studio.url, label_studio.account.token, **env)
+    running = start_backend(folder, label_studio.url, label_studio.account.token, CAR_ALLOWED_HOSTS=HOST)
     yield running
     running.supervisor.stop_all(last="redis")
     STARTED.remove(running.supervisor)

@@ -180,7 +180,7 @@ def test_make_run_prelabels_the_pages_can_be_followed_and_the_second_start_keeps
 
     for page in RUN:
         follow(page, checkout)
-    for made in ("sample.html", "masks/annotations.json", "found/000.png", "recurrence.png"):
+    for made in ("sample.html", "masks/annotations.json", "found/001.png", "recurrence.png"):
         assert (checkout / made).stat().st_size > 500
 
     up.press_ctrl_c()

@@ -22,9 +22,9 @@ from model.proposals import Proposer
 from model.segmenter import Segmenter
 from model.sizes import enlarge, resize
 from model.vocabulary import vocabulary
+from tests.weights import CLIP
 
 RECORDINGS = Path(__file__).parent / "parity"
-CLIP = RECORDINGS / "clip"  # the weights they were made with: those that the project shipped first
 CASES = sorted(path.stem for path in RECORDINGS.glob("*.json"))
 
 

@@ -13,6 +13,7 @@ from model.interactive import Pointer, Points, Window, cut, holding
 from model.sam import Sam
 from model.segmenter import Segmenter
 from model.vocabulary import Query
+from tests.weights import CLIP
 
 NOWHERE = np.zeros((0, 2), np.int64)
 MOAI = Query("moai", ("moai",))
@@ -91,7 +92,7 @@ def test_a_text_a_click_and_a_box_find_the_same(
     segmenter_of: Callable[..., Segmenter], scene: tuple[NDArray[np.uint8], NDArray[np.bool_]]
 ) -> None:
     image, truth = scene
-    pointer = Pointer(segmenter_of())
+    pointer = Pointer(segmenter_of(weights=str(CLIP)))
     rows, columns = np.nonzero(truth)
     middle = at((int(columns.mean()), int(rows.mean())))
     around = Window(columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)

@@ -42,8 +42,8 @@ def test_faithful_preset_with_other_weights_and_settings(scene: str, tmp_path: P
 
 def test_texts_instead_of_labels(scene: str, tmp_path: Path) -> None:
     """A labels file may say after tabs what to look for; the label itself is only a name."""
-    (tmp_path / "labels.txt").write_text("pet\tcat\tkitten\nsnow\n")
-    arguments = ["--labels-file", str(tmp_path / "labels.txt"), "--stuff", "snow", "--set", "mutual=paper"]
+    (tmp_path / "labels.txt").write_text("pet\tcat\tkitten\nroad\n")
+    arguments = ["--labels-file", str(tmp_path / "labels.txt"), "--stuff", "road", "--set", "mutual=paper"]
     assert main(["segment", scene, *arguments, "--out", str(tmp_path)]) == 0
     assert [e["label"] for e in json.loads((tmp_path / "002.json").read_text())["labels"]] == ["pet"]
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from model.segmenter import Segmenter
-from tests.model.parity_table import CASES, CLIP, Apart, Recording, compare_stages, compare_whole, read
+from tests.model.parity_table import CASES, Apart, Recording, compare_stages, compare_whole, read
+from tests.weights import CLIP
 
 
 @pytest.fixture(params=CASES)

@@ -13,6 +13,7 @@ from model.presets import preset
 from model.segmentation import Segmentation
 from model.segmenter import ImageTooLargeError, Segmenter
 from model.vocabulary import Query, VocabularyError, vocabulary
+from tests.weights import CLIP
 
 LABELS = ["statue of liberty", "mount fuji", "coca cola logo", "firefox logo", "airplane", "pizza", "guitar", "dog"]
 
@@ -139,9 +140,12 @@ def test_a_large_photo_takes_bounded_memory(segmenter: Segmenter, scene: np.ndar
     assert found.masks.shape[1:] == large.shape[:2]
 
 
-def test_masks_of_an_enlarged_image_lie_where_they_should(segmenter: Segmenter, scene: np.ndarray) -> None:
+def test_masks_of_an_enlarged_image_lie_where_they_should(
+    segmenter_of: Callable[..., Segmenter], scene: np.ndarray
+) -> None:
     import cv2
 
+    segmenter = segmenter_of(weights=str(CLIP))
     queries = vocabulary(["mount fuji", "coca cola logo", "firefox logo"])
     large = cv2.resize(scene, None, fx=6, fy=6, interpolation=cv2.INTER_CUBIC)
     small, big = segmenter.segment(scene, queries), segmenter.segment(large, queries)
@@ -211,9 +215,9 @@ def test_rows_left_out_by_tags_do_not_change_the_others(
     segmenter_of: Callable[..., Segmenter], scene: np.ndarray, name: str
 ) -> None:
     settings = {"presence": "0", "theta": "0.1"}
-    whole = segmenter_of(name, settings).segment(scene, vocabulary(LABELS))
+    whole = segmenter_of(name, settings, str(CLIP)).segment(scene, vocabulary(LABELS))
     told: list[tuple[str, int, int]] = []
-    fewer = segmenter_of(name, {**settings, "tags": "0.1"}).segment(
+    fewer = segmenter_of(name, {**settings, "tags": "0.1"}, str(CLIP)).segment(
         scene, vocabulary(LABELS), progress=lambda *news: told.append(news)
     )
     assert fewer.labels == whole.labels

@@ -16,6 +16,7 @@ from model.referring import refer
 from model.segmentation import Segmentation
 from model.segmenter import Segmenter
 from model.vocabulary import Query, vocabulary
+from tests.weights import CLIP
 
 QUERIES = [
     *vocabulary(["mount fuji", "coca cola logo", "tree", "statue of liberty"]),
@@ -117,7 +118,7 @@ def results(segmenter_of: Callable[..., Segmenter], part: np.ndarray) -> Callabl
     def get(overrides: Mapping[str, str]) -> Segmentation:
         key = tuple(sorted(overrides.items()))
         if key not in known:
-            known[key] = segmenter_of("voc", overrides).segment(part, QUERIES)
+            known[key] = segmenter_of("voc", overrides, str(CLIP)).segment(part, QUERIES)
         return known[key]
 
     return get

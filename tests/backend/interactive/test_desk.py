@@ -23,6 +23,7 @@ from backend.settings import Settings
 from model.presets import DEMO, Preset
 from model.segmenter import Segmenter
 from model.weights import WeightsError
+from tests.weights import CLIP
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +42,7 @@ MOAI = (80.0, 60.0)
 
 @pytest.fixture(scope="module")
 def segmenter() -> Callable[[Preset], Segmenter]:
-    loaded = Segmenter(CONFIG.model_preset(CONFIG.images[0]), "cpu")
+    loaded = Segmenter(CONFIG.model_preset(CONFIG.images[0]), "cpu", str(CLIP))
     return lambda preset: loaded
 
 
