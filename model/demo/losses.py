@@ -42,13 +42,17 @@ Tokenize = Callable[[Sequence[str]], Tensor]
 
 @dataclass(frozen=True)
 class Texts:
-    """The texts of one step. named: one for each class, then absent ones; fits: [C, C], which classes a name names."""
+    """The texts of one step. named: one for each class, then absent ones; fits: [C, C], which classes a name names.
+
+    answers: by sample and object, of those that a sample is about, which expressions are true; None cannot be told.
+    """
 
     named: tuple[str, ...]
     fits: Tensor
     captions: tuple[str, ...]
     expressions: tuple[words.Expression, ...]
     said: tuple[str, ...]
+    answers: dict[tuple[int, int], tuple[bool | None, ...]]
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,11 @@ def texts(batch: Batch, rng: random.Random) -> Texts:
         tuple(captions),
         tuple(expressions),
         tuple(expression.text(rng) for expression in expressions),
+        {
+            (row, number): tuple(expression.fits(sample.seen[number]) for expression in expressions)
+            for row, sample in enumerate(batch.samples)
+            for number in sample.meant
+        },
     )
 
 
@@ -192,7 +201,7 @@ def _truths(batch: Batch, chosen: Texts, device: torch.device) -> tuple[Tensor, 
     unsure = torch.zeros_like(true)
     for row, sample in enumerate(batch.samples):
         for column, said in enumerate(chosen.expressions):
-            answers = [said.fits(sample.seen[number]) for number in sample.meant]
+            answers = [chosen.answers[row, number][column] for number in sample.meant]
             true[row, column] = any(answers)
             unsure[row, column] = not any(answers) and (None in answers or said.concept in sample.partly)
     return true.to(device), unsure.to(device)
@@ -245,11 +254,8 @@ def _patches(
 
 def _told(patches: Tensor, places: Tensor, numbers: Tensor, batch: Batch, chosen: Texts, said: Tensor) -> Tensor:
     """Return how badly patches [p, E] find what is true of their objects: number `numbers` in plain image `places`."""
-    seen = {
-        (place, one): facts for place, row in enumerate(batch.clean) for one, facts in batch.samples[row].seen.items()
-    }
-    truths = {key: [expression.fits(facts) for expression in chosen.expressions] for key, facts in seen.items()}
-    answers = [truths[key] for key in zip(places.tolist(), numbers.tolist(), strict=True)]
+    clean = batch.clean
+    answers = [chosen.answers[clean[place], one] for place, one in zip(places.tolist(), numbers.tolist(), strict=True)]
     if not answers or not chosen.expressions:
         return patches.sum() * 0
     true = torch.tensor([[answer is True for answer in row] for row in answers], device=patches.device)

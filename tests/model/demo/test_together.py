@@ -13,10 +13,9 @@ import torch
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from model.demo import together, train
-from model.demo.recipe import Recipe, Stage
-from model.demo.scenes import Style
+from model.demo.recipe import Recipe
+from tests.model.demo.test_train import TINY
 
-TINY = Stage(1.0, (64,), (8,), Style(height=64, width=64, least=1, most=2, smallest=0.4, largest=0.8, zoom=2.0))
 RECIPE = Recipe(stages=(TINY,), steps=3, pool=12, fresh=2, warm=2, parts=2)
 
 
