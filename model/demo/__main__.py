@@ -87,8 +87,10 @@ def _train(options: argparse.Namespace) -> int:
 
     from model.demo import together
     from model.demo.recipe import CONTINUED, Recipe
-    from model.demo.train import train
+    from model.demo.train import RunError, train
 
+    if options.parts > 1 and options.device not in (None, "cpu"):
+        raise RunError(f"--parts shares batches among processes on a CPU: leave it out, or --device {options.device}")
     threads = options.threads or (1 if options.parts > 1 else 0)
     recipe = Recipe(seed=options.seed, parts=options.parts)
     if options.init:

@@ -147,12 +147,11 @@ def _weigh(one: Sample, weights: Tensor, unsure: Tensor) -> None:
 
 
 def _positions(rng: np.random.Generator, size: int, side: int) -> Tensor | None:
-    """Place smaller images anywhere in the grid."""
+    """Spread the patches of smaller images over the grid, in their order: left stays left."""
     if side == GRID:
         return None
-    corners = torch.from_numpy(rng.integers(0, GRID - side + 1, (size, 2)))
-    steps = torch.arange(side)
-    rows, columns = corners[:, 0, None] + steps, corners[:, 1, None] + steps
+    chosen = [np.sort(rng.permutation(GRID)[:side]) for _ in range(2 * size)]
+    rows, columns = torch.from_numpy(np.stack(chosen)).view(2, size, side)
     return (rows[:, :, None] * GRID + columns[:, None, :]).flatten(1)
 
 

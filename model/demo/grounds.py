@@ -166,7 +166,9 @@ def _sunset(c: Canvas) -> Texture:
 
 
 def nameless(c: Canvas) -> Texture:
-    """Draw noise, stripes or fields in any colours: no word says what it is."""
+    """Draw noise, stripes, fields or heaps of leaves in any colours: no word says what it is."""
+    if c.rng.random() < 0.5:
+        return leaves(c)
     low, high = c.rng.uniform(0, 1, (2, 3)).tolist()
     kind = int(c.rng.integers(4))
     if kind == 0:
@@ -181,6 +183,31 @@ def nameless(c: Canvas) -> Texture:
     third = c.rng.uniform(0, 1, 3).astype(np.float32)
     spots = np.clip(c.noise((c.rng.uniform(3, 30), 1)) - 0.4, 0, 1)[..., None]
     return np.asarray(picture * (1 - spots) + third * spots, np.float32)
+
+
+def leaves(c: Canvas) -> Texture:
+    """Draw boxes and ellipses that cover each other, many small and few large, shaded and grained.
+
+    Edges and sizes are then distributed as in photographs (the dead leaves model).
+    """
+    side = min(c.height, c.width)
+    palette = c.rng.uniform(0, 1, (5, 3))
+    gray = palette.mean(axis=1, keepdims=True)
+    palette = gray + (palette - gray) * c.rng.uniform(0.1, 1)
+    picture = c.blend(palette[0].tolist(), palette[1].tolist(), c.down())
+    for _ in range(int(c.rng.integers(30, 150))):
+        reach = side * 0.5 * max(0.02, 1 - c.rng.uniform(0, 1)) ** -0.5 * 0.12
+        center = (int(c.rng.integers(c.width)), int(c.rng.integers(c.height)))
+        axes = (reach * c.rng.uniform(0.4, 1.6), reach * c.rng.uniform(0.4, 1.6))
+        color = np.clip(palette[int(c.rng.integers(5))] + c.rng.normal(0, 0.12, 3), 0, 1).tolist()
+        if c.rng.random() < 0.6:
+            cv2.ellipse(picture, center, (int(axes[0]) + 1, int(axes[1]) + 1), c.rng.uniform(0, 180), 0, 360, color, -1)
+        else:
+            corners = cv2.boxPoints((center, (2 * axes[0], 2 * axes[1]), c.rng.uniform(0, 180)))
+            cv2.fillPoly(picture, [corners.astype(np.int32)], color)
+    picture = picture * (1 + c.noise((30, 0.15), (c.rng.uniform(1, 6), c.rng.uniform(0.02, 0.15))))[..., None]
+    soft = c.rng.uniform(0.3, 2.5) * c.unit
+    return np.asarray(np.clip(cv2.GaussianBlur(picture, (0, 0), soft), 0, 1), np.float32)
 
 
 TEXTURES: dict[str, Callable[[Canvas], Texture]] = {

@@ -27,7 +27,7 @@ KINDS: tuple[tuple[str, ...], ...] = (
     ("blur", "gray"),
     ("circle", "blur", "gray"),
 )
-SHARES = (0.3, 0.1, 0.12, 0.06, 0.06, 0.04, 0.06, 0.04, 0.16, 0.06)  # how often each kind is shown
+SHARES = (0.16, 0.12, 0.1, 0.1, 0.08, 0.03, 0.06, 0.03, 0.26, 0.06)  # how often each kind is shown
 ZOOMS = (0.5, 0.75, 1.0, 1.0, 1.5, 2.0)
 
 

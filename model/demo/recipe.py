@@ -17,7 +17,7 @@ class Stage:
 
 
 SMALL = Style(height=128, width=128, least=1, most=2, smallest=0.42, largest=0.9, standing=0.0, zoom=2.0)
-WHOLE = Style(nameless=0.14, colored=0.2)
+WHOLE = Style(smallest=0.15, nameless=0.25, colored=0.2, varied=0.6)
 # Small images teach words quickly; whole ones teach where things are.
 FROM_SCRATCH = (
     Stage(0.4, (128,), (96,), SMALL),

@@ -46,7 +46,8 @@ class Style:
 
     standing: how often objects stand on the ground, larger the nearer, instead of lying anywhere; nameless: how often
     the ground is none of the named ones; tilt: how much lying objects are turned, in degrees;
-    colored: how often all things come in colours, and those of one kind in several;
+    colored: how often all things come in colours, and those of one kind in several; varied: how often a drawing is
+    stretched and its colours and contrast are changed, as if another hand had drawn it;
     worn: whether light, grain and sharpness differ from scene to scene.
     """
 
@@ -59,6 +60,7 @@ class Style:
     standing: float = 0.3
     nameless: float = 0.08
     colored: float = 0.0
+    varied: float = 0.0
     tilt: float = 14.0
     zoom: float = 1.0
     worn: bool = True
@@ -107,7 +109,10 @@ def render(
     for concept, point, size, tilt in places:
         sprite = atlas.pick(concept, rng)
         flip = rng.random() < 0.5 and concepts()[concept].kind != "brand"
-        put = _warped(sprite.pixels, size, tilt, flip)
+        pixels = sprite.pixels
+        if style.varied and rng.random() < style.varied:
+            pixels = _varied(pixels, rng, colors=sprite.color is None)
+        put = _warped(pixels, size, tilt, flip)
         light = (rng.uniform(0.82, 1.1) * (1 + rng.normal(0, 0.04, 3))).astype(np.float32)
         shadow = "soft" if rng.random() < 0.6 else ""
         if stands:
@@ -166,6 +171,22 @@ def _standing(rng: np.random.Generator, style: Style, chosen: tuple[int, ...], h
             foot = style.height * (horizon + (0.98 - horizon) * (0.15 + 0.85 * depth))
         places.append((concept, (float(slot), float(min(foot, style.height * 0.99))), size, float(rng.normal(0, 3))))
     return sorted(places, key=lambda place: place[1][1])
+
+
+def _varied(sprite: Pixels, rng: np.random.Generator, colors: bool) -> Pixels:
+    """Return a sprite stretched and with another contrast; with `colors`, paler or stronger ones, hues a little off."""
+    height, width = sprite.shape[:2]
+    narrow, low = rng.uniform(0.72, 1.0, 2) if rng.random() < 0.5 else (1.0, 1.0)
+    target = (max(4, round(width * narrow)), max(4, round(height * low)))
+    sprite = np.asarray(cv2.resize(sprite, target, interpolation=cv2.INTER_AREA), np.float32)
+    alpha = sprite[..., 3:]
+    straight = sprite[..., :3] / np.maximum(alpha, 1e-3)
+    if colors:
+        gray = straight.mean(axis=2, keepdims=True)
+        straight = gray + (straight - gray) * rng.uniform(0.3, 1.4)
+        straight = straight * (1 + rng.normal(0, 0.12, 3))
+    straight = np.clip(straight, 0, 1) ** rng.uniform(0.6, 1.6)
+    return np.asarray(np.concatenate([straight * alpha, alpha], axis=2), np.float32)
 
 
 def _warped(sprite: Pixels, size: float, tilt: float, flip: bool) -> Pixels:

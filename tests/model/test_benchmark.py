@@ -8,7 +8,7 @@ from model.benchmark import picture
 
 
 def test_benchmark_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["benchmark", "--labels", "3", "--size", "192x160", "--threads", "1", "--json"]) == 0
+    assert main(["benchmark", "--labels", "3", "--size", "256x192", "--threads", "1", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["looks"] >= 3
     assert figures["kept"] >= 1

@@ -13,6 +13,7 @@ from model.benchmarks.plans import Plan
 from model.presets import preset
 from model.segmenter import Segmenter
 from model.vocabulary import Query
+from tests.weights import CLIP
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def dataset(tmp_path: Path, studio: Path) -> Path:
 def evaluate(dataset: Path, tmp_path: Path, segmenter_of: Callable[..., Segmenter]) -> Callable[..., dict[str, Any]]:
     def run(**settings: Any) -> dict[str, Any]:
         plan = Plan("folder", dataset, preset("demo"), **settings)
-        return plan.measure(tmp_path / "results", lambda: segmenter_of(), quiet=True)[1]
+        return plan.measure(tmp_path / "results", lambda: segmenter_of(weights=str(CLIP)), quiet=True)[1]
 
     return run
 

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image as Pillow
 
 from model.__main__ import main
+from tests.weights import CLIP
 
 
 @pytest.fixture
@@ -58,7 +59,8 @@ def test_referring_expressions(scene: str, tmp_path: Path) -> None:
 
 
 def test_a_benchmark_s_classes(scene: str, tmp_path: Path) -> None:
-    assert main(["segment", scene, "--classes", "voc", "--out", str(tmp_path)]) == 0
+    arguments = ["--classes", "voc", "--weights", str(CLIP), "--out", str(tmp_path)]
+    assert main(["segment", scene, *arguments]) == 0
     assert [e["label"] for e in json.loads((tmp_path / "002.json").read_text())["labels"]] == ["cat"]
 
 

@@ -9,13 +9,14 @@ from model.pictures import read_image
 from model.proposals import Proposer, Sensitivity, affinity, grad_cam, spread
 from model.segmenter import Segmenter
 from model.sizes import resize
+from tests.weights import CLIP
 
 TEXTS = ["a cat", "a tokyo tower", "a pizza", "grass", "sky"]
 
 
 @pytest.fixture(scope="module")
 def encoder(segmenter_of: Callable[..., Segmenter]) -> Encoder:
-    return segmenter_of()._proposals
+    return segmenter_of(weights=str(CLIP))._proposals
 
 
 @pytest.fixture(scope="module")

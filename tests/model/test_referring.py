@@ -94,10 +94,14 @@ def test_expressions_on_the_demo_clip(segmenter_of: Callable[..., Segmenter], sc
         Query("fruit", ("the red apple", "an apple that is red")),
         Query("other fruit", ("the green apple",)),
         Query("games", ("the playstation logo",)),
+        Query("car", ("the green car",)),
     ]
     result = refer(segmenter_of("demo"), scene, objects)
-    assert result.labels == ("fruit", "games")
-    assert list(result.raw_scores) == ["fruit", "other fruit", "games"]
+    scores = result.raw_scores
+    assert list(scores) == ["fruit", "other fruit", "games", "car"]
+    assert scores["other fruit"] < 0.5 < 0.8 < scores["fruit"]
+    assert scores["games"] > 0.8
+    assert "car" not in result.labels
     dataset = folder.read(DEMO / "scenes" / "val")
     example = next(e for e in dataset.examples if e.name == "036")
     truth = example.truth.read() == dataset.classes.index("red apple") + 1

@@ -20,7 +20,7 @@ LABELS = ["statue of liberty", "mount fuji", "coca cola logo", "firefox logo", "
 
 @pytest.fixture(scope="module")
 def segmenter(segmenter_of: Callable[..., Segmenter]) -> Segmenter:
-    return segmenter_of()
+    return segmenter_of(weights=str(CLIP))
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +69,8 @@ def test_presets_share_weights_and_nothing_else(
     twin = segmenter.under(other)
     masks = twin.segment(scene, vocabulary(LABELS)).masks
     np.testing.assert_array_equal(segmenter.segment(scene, vocabulary(LABELS)).masks, result.masks)
-    alone = segmenter_of("demo", {"eta": "0.6", "refine": "none"}).segment(scene, vocabulary(LABELS))
-    segmenter_of()
+    alone = segmenter_of("demo", {"eta": "0.6", "refine": "none"}, str(CLIP)).segment(scene, vocabulary(LABELS))
+    segmenter_of(weights=str(CLIP))
     np.testing.assert_array_equal(masks, alone.masks)
 
 
@@ -184,7 +184,8 @@ def test_one_label_alone(segmenter: Segmenter, studio: Path, label: str) -> None
     assert sum(absent) <= 3
 
 
-def test_none_of_the_labels(segmenter: Segmenter, studio: Path) -> None:
+def test_none_of_the_labels(segmenter_of: Callable[..., Segmenter], studio: Path) -> None:
+    segmenter = segmenter_of()
     labels = ["banana", "elephant", "tractor", "violin", "cactus", "laptop", "crab", "snowman"]
     answers = [segmenter.segment(image, vocabulary(labels)).labels for image, _ in scenes(studio)[:20]]
     assert sum(not found for found in answers) >= 15, answers

@@ -36,6 +36,16 @@ def test_a_batch_follows_from_its_step() -> None:
     assert int(first.positions.max()) < 256
 
 
+def test_patches_of_small_images_keep_their_order() -> None:
+    positions = batch(pool(), 3, 6, 64).positions
+    assert positions is not None
+    rows, columns = (part.view(6, 4, 4) for part in (positions // 16, positions % 16))
+    assert (rows == rows[:, :, :1]).all()
+    assert (columns == columns[:, :1]).all()
+    assert (rows[:, :, 0].diff(dim=1) > 0).all()
+    assert (columns[:, 0].diff(dim=1) > 0).all()
+
+
 def test_weights_say_what_is_seen() -> None:
     made = batch(pool(), 0, 48, 128)
     for row, sample in enumerate(made.samples):

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from model.demo import scenes
-from model.demo.grounds import TEXTURES, Canvas, backdrop, nameless
+from model.demo.grounds import TEXTURES, Canvas, backdrop, leaves, nameless
+from model.demo.recipe import WHOLE
 from model.demo.scenes import Style, draw, render
+from model.demo.sets import PROJECT, TEST
 from model.demo.sprites import Atlas, Sprite, atlas
 from model.demo.world import concepts
 
@@ -48,6 +50,35 @@ def test_what_lies_beyond_the_border_is_cut() -> None:
     scene = render_two([(0, 0), (20, 20)])
     assert set(np.unique(scene.objects)) <= {0, 1}
     assert len(scene.placed) == 2
+
+
+def test_a_varied_drawing_is_as_opaque_and_keeps_the_colour_it_is_called_by() -> None:
+    red = np.zeros((8, 6, 4), np.float32)
+    red[2:6, :, [0, 3]] = 0.5  # red, half transparent
+    for seed in range(20):
+        varied = scenes._varied(red, np.random.default_rng(seed), colors=False)
+        alpha = varied[..., 3]
+        assert alpha.shape[0] <= 8
+        assert alpha.shape[1] <= 6
+        assert alpha.max() <= 0.5 + 1e-6
+        assert np.allclose(varied[..., 0], alpha, atol=2e-3)
+        assert not varied[..., 1:3].any()
+
+
+def test_drawings_are_varied_in_training_only() -> None:
+    plain, varied = (draw((9, 1), replace(SMALL, varied=share), atlas()) for share in (0.0, 1.0))
+    assert (plain.grounds == varied.grounds).all()
+    assert (plain.image != varied.image).any()
+    assert PROJECT.varied == TEST.varied == 0
+    assert WHOLE.varied > 0
+
+
+def test_leaves_are_bright_and_dark_and_nowhere_beyond() -> None:
+    for seed in range(5):
+        texture = leaves(Canvas(np.random.default_rng(seed), 96, 96, 0.75))
+        assert texture.shape == (96, 96, 3)
+        assert 0 <= texture.min() < texture.max() <= 1
+        assert texture.std() > 0.05
 
 
 def test_the_seed_says_everything() -> None:

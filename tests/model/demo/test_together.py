@@ -13,6 +13,7 @@ import torch
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from model.demo import together, train
+from model.demo.__main__ import main
 from model.demo.recipe import Recipe
 from tests.model.demo.test_train import TINY
 
@@ -51,6 +52,12 @@ def learn(folder: Path, part: int) -> None:
     training = train.Training(RECIPE, folder, part=part)
     training.run(report_every=1)
     torch.save(training.average, folder / f"average{part}")
+
+
+def test_parts_are_processes_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--out", str(tmp_path / "run"), "--parts", "2", "--device", "cuda"]) == 2
+    assert "--parts shares batches among processes on a CPU" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_gradients_are_averaged_and_one_wish_stops_all(tmp_path: Path) -> None:
