@@ -151,7 +151,7 @@ def _positions(rng: np.random.Generator, size: int, side: int) -> Tensor | None:
     if side == GRID:
         return None
     chosen = [np.sort(rng.permutation(GRID)[:side]) for _ in range(2 * size)]
-    rows, columns = torch.from_numpy(np.stack(chosen)).view(2, size, side)
+    rows, columns = torch.from_numpy(np.stack(chosen).reshape(2, size, side)).unbind()
     return (rows[:, :, None] * GRID + columns[:, None, :]).flatten(1)
 
 
