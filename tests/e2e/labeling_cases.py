@@ -110,9 +110,9 @@ CASES = (
         brush("Head", "tokyo tower"),
     ),
     Case("alias", brush('value="Head" car_prompt="moai" alias="statue"'), mask("statue")),
-    Case("label-threshold", brush('value="moai" model_score_threshold="0.95"', *THREE[1:]), mask(*THREE[1:]), BASE),
+    Case("label-threshold", brush('value="moai" model_score_threshold="0.96"', *THREE[1:]), mask(*THREE[1:]), BASE),
     Case(
-        "control-threshold", brush(*THREE, attributes='model_score_threshold="0.9"'), mask("moai", "firefox logo"), BASE
+        "control-threshold", brush(*THREE, attributes='model_score_threshold="0.91"'), mask("moai", "tokyo tower"), BASE
     ),
     Case(
         "car_group",
