@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import torch
 
-from model.benchmark import peak_memory, picture
+from model.benchmark import full_price, peak_memory, picture
 from model.presets import Preset
 from model.segmenter import Segmenter
 from model.vocabulary import vocabulary
@@ -124,7 +124,7 @@ def _run(job: Job, ready: Callable[[], Any]) -> _Run:
     if job.threads:
         torch.set_num_threads(job.threads)
         cv2.setNumThreads(job.threads)
-    segmenter = Segmenter(replace(job.preset, presence=0.0, keep_best="yes"), job.device, job.weights)
+    segmenter = Segmenter(full_price(job.preset), job.device, job.weights)
     drawers = segmenter.drawers if job.drawers is None else job.drawers
     queries = vocabulary(f"object {number}" for number in range(1, job.labels + 1))
     image = picture(*job.size)

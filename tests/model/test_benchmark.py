@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 
 from model.__main__ import main
-from model.benchmark import picture
+from model.benchmark import full_price, picture
+from model.presets import PRESETS
+from tests.weights import CLIP
 
 
 def test_benchmark_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["benchmark", "--labels", "3", "--size", "256x192", "--threads", "1", "--json"]) == 0
+    weights = ["--weights", str(CLIP)]  # on them the three masks differ
+    assert main(["benchmark", "--labels", "3", "--size", "192x160", "--threads", "1", "--json", *weights]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["looks"] >= 3
     assert figures["kept"] >= 1
@@ -23,6 +26,11 @@ def test_benchmark_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert "times the floor" in printed
     assert "floor: crf" not in printed
+
+
+def test_nothing_is_left_out_of_the_price() -> None:
+    price = full_price(PRESETS["demo"])
+    assert (price.presence, price.keep_best) == (0, "yes")
 
 
 @pytest.mark.parametrize(
