@@ -48,6 +48,17 @@ def count(text: str, least: int = 1) -> int:
     return int(text)
 
 
+def share(text: str) -> float:
+    """Read a share, 0 to 1, as a flag's type."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"needs a share from 0 to 1, not {text!r}")
+    return value
+
+
 def run(options: argparse.Namespace) -> int:
     """Run the command that was chosen; return its exit code, or 2 with a message on stderr when the input is wrong."""
     try:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from model.commands.common import count, run
+from model.commands.common import count, run, share
 
 HERE = Path(__file__).parent
 
@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--steps", type=count, metavar="N", help="default: 12000, or 1500 with --init")
     for name in ("muon", "adam"):
         train.add_argument(f"--{name}", type=float, metavar="RATE", help="another learning rate than the recipe's")
+    train.add_argument("--circled", type=share, metavar="SHARE", help="of the images, 0 to 1, for circles alone")
     train.add_argument("--seed", type=int, default=0, metavar="N")
     train.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there is one)")
     train.add_argument(
@@ -95,7 +96,7 @@ def _train(options: argparse.Namespace) -> int:
     recipe = Recipe(seed=options.seed, parts=options.parts)
     if options.init:
         recipe = replace(recipe, stages=CONTINUED, steps=1500, muon=0.005, adam=4e-4, falling=1.0)  # gently
-    chosen = {"steps": options.steps, "muon": options.muon, "adam": options.adam}
+    chosen = {name: getattr(options, name) for name in ("steps", "muon", "adam", "circled")}
     recipe = replace(recipe, **{name: value for name, value in chosen.items() if value})
     device = options.device or ("cuda" if options.parts == 1 and torch.cuda.is_available() else "cpu")
     workers = options.workers if options.workers is not None else 0 if device == "cpu" else 4

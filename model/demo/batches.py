@@ -20,9 +20,11 @@ from model.demo.scenes import Placed, Scene, Style, draw
 from model.demo.sprites import Atlas, atlas
 from model.demo.world import concepts, grounds
 
+Kind = tuple[str, ...]
+
 PATCH = 16
 GRID = 16  # patches on a side of a whole image
-PROMPTED = 0.45  # how many of a batch's images are prompted
+PROMPTED = 0.45  # how many of a batch's images are prompted, those apart that are only there for their circles
 EMPTY = 0.06  # how many of those are prompted with a box around nothing
 GROUND_WEIGHT, PROMPTED_GROUND_WEIGHT = 0.3, 0.05
 LEAST_PIXELS, LEAST_SHARE = 240, 0.35  # an object counts as visible above both
@@ -35,7 +37,7 @@ class Sample:
 
     objects: [S, S]; visible: numbers of objects in it, with their concepts; partly: concepts of which too little is
     seen; behind: class numbers of the grounds; target: the object that is prompted, 0 for a prompt around nothing, None
-    for none.
+    for none. encircled: bool [S, S], the inside of the red circle around the target, where that is all that prompts.
     """
 
     image: NDArray[np.uint8]
@@ -45,6 +47,7 @@ class Sample:
     behind: tuple[int, ...]
     seen: dict[int, words.Seen]
     target: int | None
+    encircled: NDArray[np.bool_] | None = None
 
     @property
     def meant(self) -> list[int]:
@@ -114,15 +117,14 @@ class Batches(Dataset[Batch]):
             self._pool, self._stage = Pool(atlas(), style, seed, recipe.pool), number
         self._pool.forward(recipe.pool + step * recipe.fresh)
         side, size = recipe.shape(step)
-        return batch(self._pool, step, size // recipe.parts, side)
+        return batch(self._pool, step, size // recipe.parts, side, recipe.circled)
 
 
-def batch(pool: Pool, step: int, size: int, side: int) -> Batch:
-    """Make the batch of one step: `size` samples of `side` pixels, a multiple of the patch."""
+def batch(pool: Pool, step: int, size: int, side: int, circled: float = 0.0) -> Batch:
+    """Make the batch of one step: `size` samples of `side` pixels, a multiple of the patch, a share of them circled."""
     rng = np.random.default_rng((TRAINING, pool.seed, step, 7))
     samples = [
-        sample(pool.scenes[int(rng.integers(len(pool.scenes)))], side, rng, prompted=rng.random() < PROMPTED)
-        for _ in range(size)
+        sample(pool.scenes[int(rng.integers(len(pool.scenes)))], side, rng, _kind(rng, circled)) for _ in range(size)
     ]
     count = len(concepts()) + len(grounds())
     weights, unsure = torch.zeros(size, count), torch.zeros(size, count, dtype=torch.bool)
@@ -131,6 +133,15 @@ def batch(pool: Pool, step: int, size: int, side: int) -> Batch:
     images = torch.from_numpy(np.stack([one.image for one in samples]))
     objects = torch.from_numpy(np.stack([one.objects for one in samples]))
     return Batch(tuple(samples), images, _positions(rng, size, side // PATCH), objects, weights, unsure)
+
+
+def _kind(rng: np.random.Generator, circled: float) -> Kind | None:
+    """Choose how an image is prompted, if it is: a share of the images with nothing but a circle."""
+    if rng.random() < circled:
+        return prompting.CIRCLE
+    if rng.random() < PROMPTED:
+        return prompting.KINDS[int(rng.choice(len(prompting.KINDS), p=prompting.SHARES))]
+    return None
 
 
 def _weigh(one: Sample, weights: Tensor, unsure: Tensor) -> None:
@@ -155,8 +166,8 @@ def _positions(rng: np.random.Generator, size: int, side: int) -> Tensor | None:
     return (rows[:, :, None] * GRID + columns[:, None, :]).flatten(1)
 
 
-def sample(scene: Scene, side: int, rng: np.random.Generator, prompted: bool) -> Sample:
-    """Cut a sample out of a scene, maybe mirror it, change its light, maybe prompt it."""
+def sample(scene: Scene, side: int, rng: np.random.Generator, kind: Kind | None) -> Sample:
+    """Cut a sample out of a scene, maybe mirror it, change its light, prompt it if a kind of prompt is given."""
     height, width = scene.image.shape[:2]
     top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
     window = (slice(top, top + side), slice(left, left + side))
@@ -171,20 +182,24 @@ def sample(scene: Scene, side: int, rng: np.random.Generator, prompted: bool) ->
         number: _facts(scene.placed[number - 1], objects == number, ground, number in visible) for number in visible
     }
     image = _relit(image, rng)
-    target = None
-    if prompted:
+    target, encircled = None, None
+    if kind:
         numbers = list(visible)
         target = numbers[int(rng.integers(len(numbers)))] if numbers and rng.random() > EMPTY else 0
         mask = prompting.coarse(objects == target, rng) if target else prompting.anywhere((side, side), rng)
         if target or (objects[mask] > 0).mean() < 0.05:
-            kind = prompting.KINDS[int(rng.choice(len(prompting.KINDS), p=prompting.SHARES))]
-            zoom = prompting.ZOOMS[int(rng.integers(len(prompting.ZOOMS)))]
+            zooms = prompting.CIRCLE_ZOOMS if kind == prompting.CIRCLE else prompting.ZOOMS
+            if target and kind == prompting.CIRCLE:
+                mask = prompting.touching(mask, objects == target)
+            zoom = zooms[int(rng.integers(len(zooms)))]
             image = prompting.prompt(image, mask, kind, zoom)
             if target and kind == ("black",):
                 behind = ()
+            if target and kind == prompting.CIRCLE:
+                encircled = prompting.encircled(mask)
         else:
             target = None
-    return Sample(image, objects, visible, partly, behind, facts, target)
+    return Sample(image, objects, visible, partly, behind, facts, target, encircled)
 
 
 def _visible(scene: Scene, objects: NDArray[np.uint8]) -> tuple[dict[int, int], frozenset[int]]:

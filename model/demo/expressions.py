@@ -30,7 +30,7 @@ def understood(segmenter: Segmenter, count: int = 120, prompts: tuple[str, ...] 
     for number in range(count):
         rng = random.Random(f"{SEED} {number}")
         scene = draw((SEED, 0, number), Style(nameless=0.0, worn=False), atlas())
-        shown = sample(scene, 256, np.random.default_rng((SEED, 1, number)), prompted=False)
+        shown = sample(scene, 256, np.random.default_rng((SEED, 1, number)), kind=None)
         classifier = Classifier(encoder, shown.image, preset)
         for object_, seen in shown.seen.items():
             said = refer(seen, rng)

@@ -130,11 +130,11 @@ def _road(c: Canvas) -> Texture:
 
 
 def _forest(c: Canvas) -> Texture:
-    leaves = c.blend((0.02, 0.14, 0.05), (0.2, 0.42, 0.14), 0.5 + 0.35 * c.noise((9, 0.7), (5, 0.6), (2.5, 0.4)))
+    trees = c.blend((0.02, 0.14, 0.05), (0.2, 0.42, 0.14), 0.5 + 0.35 * c.noise((9, 0.7), (5, 0.6), (2.5, 0.4)))
     for _ in range(int(c.width / c.unit / 22)):
         left, wide = int(c.rng.integers(c.width)), int(c.rng.uniform(2, 6) * c.unit)
-        leaves[:, left : left + wide] = leaves[:, left : left + wide] * 0.25 + np.array((0.21, 0.14, 0.08), np.float32)
-    return leaves
+        trees[:, left : left + wide] = trees[:, left : left + wide] * 0.25 + np.array((0.21, 0.14, 0.08), np.float32)
+    return trees
 
 
 def _rock(c: Canvas) -> Texture:

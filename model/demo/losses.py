@@ -5,9 +5,10 @@
 - refer: referring expressions find the images with an object they are true of, and not their twisted twins;
 - pooled, earlier: the same names from the mean of the patches and from the block before the last;
 - patch: each patch of an object names it; told: and finds the referring expressions that are true of it;
-- grouping: patches attend to patches of the same object.
+- grouping: patches attend to patches of the same object;
+- encircled, pointing: what a red circle means (see `circles`).
 
-The last three, and the prompts, use the scenes' exact masks.
+The last five, and the prompts, use the scenes' exact masks.
 """
 
 import random
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from model.demo import words
 from model.demo.batches import PATCH, Batch
+from model.demo.circles import circled
 from model.demo.towers import look, read
 from model.demo.world import concepts
 
@@ -34,6 +36,8 @@ WEIGHTS = {
     "patch": 0.5,
     "told": 0.3,
     "grouping": 0.15,
+    "encircled": 4.0,
+    "pointing": 1.0,
 }
 ABSENT = 48  # texts that fit nothing
 NEVER = -1e4
@@ -96,7 +100,14 @@ def texts(batch: Batch, rng: random.Random) -> Texts:
 
 
 def losses(
-    model: Any, batch: Batch, chosen: Texts, tokenize: Tokenize, pixels: Tensor, precision: Any, look: Any = look
+    model: Any,
+    probe: torch.nn.Linear,
+    batch: Batch,
+    chosen: Texts,
+    tokenize: Tokenize,
+    pixels: Tensor,
+    precision: Any,
+    look: Any = look,
 ) -> Losses:
     """Compute all losses. pixels: the batch's images scaled for the model; precision: a context of autocast."""
     device = pixels.device
@@ -130,6 +141,7 @@ def losses(
         "pooled": spread(logits(scaled(seen.pooled)), targets.shares, targets.any & plain),
         "earlier": spread(logits(scaled(seen.earlier)), targets.shares, targets.any),
         **_patches(seen.patches[clean], seen.attention[clean], batch, chosen, scale * named, scale * said),
+        **circled(seen, batch, probe),
     }
     total = torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum()
     with torch.no_grad():

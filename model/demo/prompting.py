@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.prompts import Prompter
+from model.prompts import Prompter, draw_circle, extents, fill_holes
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
+CIRCLE = ("circle",)
 KINDS: tuple[tuple[str, ...], ...] = (
-    ("circle",),
+    CIRCLE,
     ("blur",),
     ("circle", "blur"),
     ("gray",),
@@ -29,6 +30,7 @@ KINDS: tuple[tuple[str, ...], ...] = (
 )
 SHARES = (0.16, 0.12, 0.1, 0.1, 0.08, 0.03, 0.06, 0.03, 0.26, 0.06)  # how often each kind is shown
 ZOOMS = (0.5, 0.75, 1.0, 1.0, 1.5, 2.0)
+CIRCLE_ZOOMS = (0.25, 0.35, *ZOOMS)  # thick ones are learnt first, and thin ones after them
 
 
 def prompt(image: Image, mask: Mask, kind: tuple[str, ...], zoom: float = 1.0) -> Image:
@@ -43,6 +45,16 @@ def prompt(image: Image, mask: Mask, kind: tuple[str, ...], zoom: float = 1.0) -
     if natural != size:
         picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
     return np.asarray(picture, np.uint8)
+
+
+def encircled(mask: Mask) -> Mask:
+    """Return the inside of the circle that is drawn around a mask [S, S], its line included."""
+    framed = np.pad(mask, 2)  # a circle at the border is closed outside
+    canvas = np.zeros(framed.shape, np.uint8)
+    extent = extents(torch.from_numpy(framed)[None])[0]
+    if extent:
+        draw_circle(canvas, extent)
+    return fill_holes(canvas > 0)[2:-2, 2:-2]
 
 
 def coarse(mask: Mask, rng: np.random.Generator) -> Mask:
@@ -63,6 +75,16 @@ def coarse(mask: Mask, rng: np.random.Generator) -> Mask:
     else:
         return mask
     return np.asarray(changed > 0.5) if changed.sum() > 120 else mask
+
+
+def touching(mask: Mask, thing: Mask) -> Mask:
+    """Return the parts of a mask [S, S] that touch a thing's own; that one if none does.
+
+    One stray patch would stretch a circle over half of the image.
+    """
+    _, parts = cv2.connectedComponents(mask.astype(np.uint8))
+    met = np.unique(parts[mask & thing])
+    return np.isin(parts, met) if len(met) else thing
 
 
 def anywhere(shape: tuple[int, int], rng: np.random.Generator) -> Mask:

@@ -33,7 +33,8 @@ class Recipe:
 
     muon, adam: learning rates of hidden matrices and of the rest. They rise for `warm` steps, and fall in a straight
     line over the last share `falling` of all steps. fresh: scenes drawn anew in each step; pool: scenes kept; each of
-    the `parts` processes draws and keeps as many, and makes its part of each batch.
+    the `parts` processes draws and keeps as many, and makes its part of each batch. circled: how many of the images are
+    there for their circle alone.
     """
 
     stages: tuple[Stage, ...] = FROM_SCRATCH
@@ -48,6 +49,7 @@ class Recipe:
     fresh: int = 4
     pool: int = 1536
     parts: int = 1
+    circled: float = 0.0
 
     def stage(self, step: int) -> int:
         """Return the number of the stage of a step."""

@@ -19,7 +19,9 @@ class Look:
 
     image: [B, E]. patches: [B, n, E], each patch as if the class token attended to it alone in the last block. pooled:
     [B, E], mean of the patch tokens. earlier: [B, E], the class token before the last block. attention: [B, 1 + n,
-    1 + n], averaged over heads and blocks.
+    1 + n], averaged over heads and blocks. glance: [B, 2, n], the class token's attention to the patches in each of the
+    last two blocks, averaged over heads. states: [B, blocks, n, width], the patches' own tokens, not yet in the joint
+    space, after each block but the first and the last.
     """
 
     image: Tensor
@@ -27,6 +29,8 @@ class Look:
     pooled: Tensor
     earlier: Tensor
     attention: Tensor
+    glance: Tensor
+    states: Tensor
 
 
 def look(model: Any, pixels: Tensor, positions: Tensor | None = None) -> Look:
@@ -38,17 +42,21 @@ def look(model: Any, pixels: Tensor, positions: Tensor | None = None) -> Look:
     first = (visual.class_embedding + places[0]).expand(len(x), 1, -1)
     x = visual.ln_pre(torch.cat([first.to(x.dtype), x + at.to(x.dtype)], dim=1))
     blocks = list(visual.transformer.resblocks)
-    maps = []
+    maps, glances, states = [], [], []
     for number, block in enumerate(blocks):
         last = number == len(blocks) - 1
         entered = x
         mixed, weights = attend(block.attn, block.ln_1(x))
         if number >= len(blocks) - 1 - GROUPING_BLOCKS:
             maps.append(weights.mean(dim=1))
+        if number >= len(blocks) - 2:
+            glances.append(weights[:, :, 0, 1:].mean(dim=1))
         x = x + mixed
         if last:
             x = torch.cat([x, entered[:, :1].detach() + values(block.attn, block.ln_1(entered)[:, 1:])], dim=1)
         x = x + block.mlp(block.ln_2(x))
+        if number and not last:
+            states.append(x[:, 1:])
     count = entered.shape[1] - 1
     x = visual.ln_post(x)
     return Look(
@@ -57,6 +65,8 @@ def look(model: Any, pixels: Tensor, positions: Tensor | None = None) -> Look:
         pooled=x[:, 1 : 1 + count].mean(dim=1) @ visual.proj,
         earlier=visual.ln_post(entered[:, 0]) @ visual.proj,
         attention=torch.stack(maps).float().mean(dim=0),
+        glance=torch.stack(glances, dim=1).float(),
+        states=torch.stack(states, dim=1),
     )
 
 

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from model.demo import together, tokenizer
+from model.demo import circles, together, tokenizer
 from model.demo.batches import Batch, Batches, chooser
 from model.demo.losses import WEIGHTS, Losses, losses, texts
 from model.demo.recipe import Recipe
@@ -66,7 +66,8 @@ class Training:
             self.model.load_state_dict({k: v.float() for k, v in load_file(init / WEIGHTS_FILE).items()})
         self.model.to(self.device).train()
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        self._hidden, self._rest = _sorted_parameters(self.model)
+        self._probe = circles.probe(self.model).to(self.device)
+        self._hidden, self._rest = _sorted_parameters(self.model, self._probe)
         self._optimizers = _optimizers(self._hidden, self._rest, recipe)
         self._tokenize: Any = tokenizer.tokenizer()
         self._batches = Batches(recipe, part)
@@ -117,7 +118,7 @@ class Training:
         for optimizer, base in zip(self._optimizers, (recipe.muon, recipe.adam), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = base * rate
-        result = losses(self.model, made, chosen, self._tokenize, pixels, self._precision(), self._look)
+        result = losses(self.model, self._probe, made, chosen, self._tokenize, pixels, self._precision(), self._look)
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(result.total)
@@ -136,6 +137,7 @@ class Training:
             "step": self.step,
             "seconds": self.seconds,
             "model": self.model.state_dict(),
+            "probe": self._probe.state_dict(),
             "average": self.average,
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "recipe": json.loads(json.dumps(asdict(self.recipe))),
@@ -158,6 +160,7 @@ class Training:
             )
         self.step, self.seconds = state["step"], state["seconds"]
         self.model.load_state_dict(state["model"])
+        self._probe.load_state_dict(state["probe"])
         self.average = state["average"]
         for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
@@ -247,9 +250,9 @@ def _forget_after(step: int, progress: Path) -> None:
         progress.write_text(title + "".join(row for row in rows if int(row.split("\t")[0]) <= step), encoding="utf-8")
 
 
-def _sorted_parameters(model: Any) -> tuple[list[Tensor], list[Tensor]]:
+def _sorted_parameters(*modules: Any) -> tuple[list[Tensor], list[Tensor]]:
     """Return the hidden matrices, which Muon moves, and all other parameters."""
-    named = list(model.named_parameters())
+    named = [parameter for module in modules for parameter in module.named_parameters()]
     hidden = [value for name, value in named if "resblocks" in name and value.ndim == 2]
     chosen = {id(value) for value in hidden}
     return hidden, [value for _, value in named if id(value) not in chosen]

@@ -80,3 +80,13 @@ def test_losses_without_anything_to_say_are_zero() -> None:
     assert pairs(torch.zeros(0, 0)) == 0
     assert referred(torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.bool), torch.zeros(2, 0, dtype=torch.bool)) == 0
     assert np.isclose(float(found(torch.eye(2) * 50, torch.eye(2))), 0)
+
+
+def test_pure_circles_tell_their_inside() -> None:
+    made = batch(pool(), 0, 48, 128, circled=0.25)
+    circles = [sample for sample in made.samples if sample.encircled is not None]
+    assert 3 < len(circles) < 24
+    for sample in circles:
+        assert sample.target
+        assert (sample.objects == sample.target)[sample.encircled].any()
+        assert 0 < sample.encircled.mean() < 1

@@ -28,6 +28,30 @@ def test_a_line_on_a_larger_image_is_fainter() -> None:
     assert 0.4 < far / near < 0.6
 
 
+def test_the_inside_of_a_circle() -> None:
+    inside = prompting.encircled(MASK)
+    line = prompting.prompt(np.zeros_like(IMAGE), MASK, prompting.CIRCLE)[..., 0] > 0
+    assert inside[30, 32]
+    assert inside[line].all()
+    assert not inside[20, 16]  # a corner of the mask's box
+    assert inside.sum() == pytest.approx(np.pi * 10 * 16, rel=0.12)
+    assert not prompting.encircled(np.zeros_like(MASK)).any()
+
+
+def test_the_inside_of_a_circle_at_the_border() -> None:
+    corner = np.zeros_like(MASK)
+    corner[:20, :20] = True
+    assert prompting.encircled(corner)[10, 10]
+    assert prompting.encircled(corner).sum() == pytest.approx(np.pi * 10 * 10, rel=0.12)
+
+
+def test_stray_parts_are_not_encircled() -> None:
+    stray = MASK.copy()
+    stray[:4, :4] = True
+    assert (prompting.touching(stray, MASK) == MASK).all()
+    assert (prompting.touching(stray & ~MASK, MASK) == MASK).all()
+
+
 def test_kinds_and_shares_belong_together() -> None:
     assert len(prompting.KINDS) == len(prompting.SHARES)
     assert sum(prompting.SHARES) == pytest.approx(1)

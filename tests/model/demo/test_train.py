@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from model.demo import curves
+from model.demo.__main__ import main
 from model.demo.recipe import CONTINUED, FROM_SCRATCH, Recipe, Stage
 from model.demo.scenes import Style
 from model.demo.train import CURVES, PROGRESS, STATE, RunError, Training
@@ -76,3 +77,10 @@ def test_a_recipe_covers_all_steps(stages: tuple[Stage, ...]) -> None:
     assert all(side % 16 == 0 and side <= 256 for side, _ in map(recipe.shape, range(100)))
     assert recipe.rate(0) < recipe.rate(59)
     assert recipe.rate(99) == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("wrong", ["1.1", "-0.1", "half", "nan", ""])
+def test_a_share_of_circles(wrong: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--out", str(tmp_path), f"--circled={wrong}"])
+    assert "needs a share from 0 to 1" in capsys.readouterr().err
