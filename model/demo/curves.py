@@ -18,13 +18,15 @@ def read(progress: Path) -> dict[str, NDArray[np.float64]]:
 
 def draw(progress: Path, picture: Path) -> None:
     """Draw the curves, smoothed over five reports."""
+    from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     columns = read(progress)
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(12, 4), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
+    left.set_prop_cycle(color=colormaps["tab20"](range(20)))  # more lines than the usual colours
     for name in ("loss", *WEIGHTS):
         left.plot(columns["step"], smooth(columns[name]), label=name, linewidth=2 if name == "loss" else 1)
     for name, label in (("right", "plain images"), ("right_prompted", "prompted images")):
@@ -32,7 +34,7 @@ def draw(progress: Path, picture: Path) -> None:
     left.set(xlabel="step", ylabel="loss")
     right.set(xlabel="step", ylabel="best name is right", ylim=(0, 1))
     for axes in (left, right):
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
         axes.grid(alpha=0.3)
     figure.savefig(picture, dpi=110)
 
