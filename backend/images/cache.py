@@ -100,6 +100,8 @@ class ImageCache:
         for _, bytes_, path in found:
             if excess <= 0:
                 return
+            if path.name.startswith(PART):  # another worker is still writing it
+                continue
             path.unlink(missing_ok=True)
             excess -= bytes_
 

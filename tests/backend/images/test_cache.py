@@ -152,6 +152,17 @@ def test_what_a_killed_worker_left_half_written_is_removed_in_time(cache: ImageC
     assert fresh.exists(), "somebody is writing it"
 
 
+def test_what_another_worker_is_writing_is_not_removed_to_make_room(cache: ImageCache) -> None:
+    cache.put(ADDRESS, FILE)
+    part = cache.folder / ".part-abc"
+    part.write_bytes(b"half")
+    os.utime(part, (time.time() - 30,) * 2)  # used longer ago than all others
+    for number in range(30):
+        cache.put(f"{ADDRESS}?{number}", File(bytes(9_000)))
+    assert part.exists()
+    assert used(cache) <= 100_000
+
+
 @pytest.mark.parametrize("step", ["mkstemp", "write", "replace", "scandir", "folder"])
 def test_a_disk_that_is_full_or_broken_is_a_log_line(
     cache: ImageCache, step: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
