@@ -191,12 +191,10 @@ def sample(scene: Scene, side: int, rng: np.random.Generator, kind: Kind | None)
             zooms = prompting.CIRCLE_ZOOMS if kind == prompting.CIRCLE else prompting.ZOOMS
             if target and kind == prompting.CIRCLE:
                 mask = prompting.touching(mask, objects == target)
-            zoom = zooms[int(rng.integers(len(zooms)))]
-            image = prompting.prompt(image, mask, kind, zoom)
+                encircled = prompting.encircled(mask)
+            image = prompting.prompt(image, mask, kind, zooms[int(rng.integers(len(zooms)))])
             if target and kind == ("black",):
                 behind = ()
-            if target and kind == prompting.CIRCLE:
-                encircled = prompting.encircled(mask)
         else:
             target = None
     return Sample(image, objects, visible, partly, behind, facts, target, encircled)

@@ -30,7 +30,7 @@ KINDS: tuple[tuple[str, ...], ...] = (
 )
 SHARES = (0.16, 0.12, 0.1, 0.1, 0.08, 0.03, 0.06, 0.03, 0.26, 0.06)  # how often each kind is shown
 ZOOMS = (0.5, 0.75, 1.0, 1.0, 1.5, 2.0)
-CIRCLE_ZOOMS = (0.25, 0.35, *ZOOMS)  # thick ones are learnt first, and thin ones after them
+CIRCLE_ZOOMS = (0.25, 0.35, *ZOOMS)  # thick ones are easier, and help with thin ones
 
 
 def prompt(image: Image, mask: Mask, kind: tuple[str, ...], zoom: float = 1.0) -> Image:
