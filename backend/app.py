@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 from werkzeug.exceptions import BadRequest, HTTPException, NotFound, Unauthorized
 
 from backend import store
+from backend.connections import note_setup
 from backend.interactive.answering import answer
 from backend.labeling.parsing import ConfigError
 from backend.pages import corrections as corrections_page
@@ -30,7 +31,6 @@ from backend.pages import status as status_page
 from backend.predict import Answer, Predictor
 from backend.settings import Settings, load_settings
 from backend.studio.client import SECRET_HEADER, secret_of
-from backend.webhooks import note_caller
 
 log = logging.getLogger(__name__)
 
@@ -134,18 +134,27 @@ def setup() -> Response:
     The body also carries an access token of the project's owner; it is never kept nor logged.
     """
     body = _body()
+    project = project_number(body.get("project"))
+    with _while_redis_answers():
+        if project:
+            note_setup(_predictor().redis, project, request.url_root)
     try:
         version = _predictor().version(body.get("schema") or body.get("label_config") or "")
     except ConfigError as error:
         log.error("project %s cannot be pre-labelled: %s", body.get("project"), error)
         raise BadRequest(str(error)) from None
+    with _while_redis_answers():
+        _predictor().note_version(version, project)
+    return jsonify({"model_version": version})
+
+
+@contextmanager
+def _while_redis_answers() -> Iterator[None]:
+    """What is only noted may fail: the courier finds it out after the outage."""
     try:
-        _predictor().note_version(version, project_number(body.get("project")))
-        if _predictor().settings.auth:
-            note_caller(_predictor().redis, project_number(body.get("project")), request.url_root)
+        yield
     except RedisError as error:
         log.error("Redis at REDIS_URL does not answer: %s", error)
-    return jsonify({"model_version": version})
 
 
 def webhook() -> tuple[Response, int]:

@@ -1,4 +1,4 @@
-"""The courier: the worker without torch. Delivers predictions, reads webhooks, gives back what was lost.
+"""The courier: the worker without torch. Delivers predictions, reads webhooks, finds what was missed or lost.
 
 One courier is at work at a time; others stand by and take over when it is silent for `LOCK_SECONDS`.
 """
@@ -6,26 +6,29 @@ One courier is at work at a time; others stand by and take over when it is silen
 from __future__ import annotations
 
 import logging
-import random
 import signal
 import threading
 import time
 import uuid
-from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection
 
 from redis import Redis
 from redis.exceptions import RedisError
 
 from backend import store
-from backend.bulk.refresh import remove
+from backend.connections import Connections, compare_soon
+from backend.convergence import Convergence
+from backend.converger import POLL_SECONDS, Converger
 from backend.corrections.corrector import Corrector
-from backend.delivery import Delivery, backoff
+from backend.delivery import Delivery
 from backend.predict import Predictor
-from backend.queue.cancel import cancel_outdated, cancel_tasks, current_version, open_tasks
-from backend.queue.jobs import Job, Jobs
+from backend.provenance import Holdings
+from backend.pusher import Pusher
+from backend.queue.cancel import cancel_outdated, current_version, open_jobs
+from backend.queue.job import task_of
+from backend.queue.jobs import Jobs
 from backend.queue.sweep import renew_outdated, sweep
+from backend.reconcile import Reconciler
 from backend.settings import Settings
 from backend.studio.client import Studio, StudioError, StudioUnavailable
 from backend.webhooks import Webhooks
@@ -35,14 +38,13 @@ log = logging.getLogger(__name__)
 LOCK = store.COURIER
 LOCK_SECONDS = 15
 """Two couriers at once do no harm (each leases what it pushes), a dead one that holds everybody up does."""
-PUSH_AT_ONCE = 25
-"""Predictions per bulk import: large enough to be quick, small enough that masks of 12 megapixels fit."""
 SWEEP_SECONDS = 15
 IDLE_SECONDS = 0.2
 
+# -> 0 when another courier is at work, 1 when it still is this one, 2 when it is this one from now on.
 _REFRESH = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('EXPIRE', KEYS[1], ARGV[2]) end
-return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2]) and 1 or 0
+return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2]) and 2 or 0
 """
 
 
@@ -55,35 +57,76 @@ class Courier:
         self.jobs = Jobs(self.redis, settings)
         self.delivery = Delivery(self.redis, self.jobs, settings.car_verify_seconds)
         self.studio = studio or Studio(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
+        holdings = Holdings(self.redis, settings)
+        self.reconciler = Reconciler(self.studio, self.jobs, self.delivery, holdings)
+        self.pusher = Pusher(self.studio, self.jobs, self.delivery, holdings, self.reconciler)
+        self.connections = Connections(self.redis, settings, self.studio)
         self.corrector = Corrector(self.redis, settings, self.studio)
         self.webhooks = Webhooks(
-            self.redis, settings, Predictor(settings), self.corrector.hear, self.cancel_outdated, self.cancel_deleted
+            self.redis,
+            settings,
+            Predictor(settings),
+            self.corrector.hear,
+            self.cancel_outdated,
+            self.cancel_deleted,
+            self.is_connected,
         )
+        convergence = Convergence(self.redis, settings, self.studio, self.connections, self.reconciler)
+        self.converger = Converger(convergence, self.redis, settings.car_converge_seconds, lambda: self.is_at_work)
         self.name = uuid.uuid4().hex
+        self.is_at_work = False
         self._refresh = self.redis.register_script(_REFRESH)
         self._swept = 0.0
         self._renewed = False
 
     def round(self) -> bool:
         """Do what is due, once; True when there was something (so that more may be)."""
-        if not self._refresh([LOCK], [self.name, LOCK_SECONDS]):
+        taken = self._refresh([LOCK], [self.name, LOCK_SECONDS])
+        self.is_at_work = bool(taken)
+        if not taken:
             return False
+        if taken == 2:  # at the start, but also when Redis was emptied, or away for longer than the lock lasts
+            self.converger.compare_all()
         if not self._renewed:
             renew_outdated(self.jobs)
             self._renewed = True
         busy = self.webhooks.read_one()
+        was_away = self.pusher.is_studio_away
         busy = self.deliver() > 0 or busy
+        if was_away and not self.pusher.is_studio_away:
+            self.converger.compare_all()
         busy = self.corrector.round() or busy
-        self.webhooks.protect(self.studio)
         if time.monotonic() - self._swept > SWEEP_SECONDS:
             self._swept = time.monotonic()
             sweep(self.jobs)
         return busy
 
+    def deliver(self) -> int:
+        """Push what is due; the number of predictions looked after."""
+        return self.pusher.push_due()
+
     def retire(self) -> None:
         """Let a standby take over at once."""
+        self.is_at_work = False
+        self.converger.stop()
         if self.redis.get(LOCK) == self.name.encode():
             self.redis.delete(LOCK)
+
+    def is_connected(self, project: int) -> bool:
+        """Whether a project whose webhook was heard is connected; if not, the webhook was left behind: remove it.
+
+        While Label Studio is away, what was known last counts; a project that is not known is looked at later.
+        """
+        try:
+            if self.connections.is_connected(project):
+                return True
+            self.connections.remove_webhooks(project, self.connections.own_addresses())
+        except StudioError as error:
+            log.warning("it is not known whether project %s is still connected: %s", project, error)
+            if self.connections.of(project) is not None:
+                return True
+            compare_soon(self.redis, project, POLL_SECONDS)
+        return False
 
     def cancel_outdated(self, project: int) -> bool:
         """Cancel what an older labeling config asked for; False when Label Studio is away, so that it cannot be told.
@@ -104,93 +147,17 @@ class Courier:
     def cancel_deleted(self, project: int, tasks: Collection[int]) -> bool:
         """Cancel the jobs of tasks that were deleted; False when Label Studio is away, so that it cannot be told.
 
-        Label Studio is asked whether they are gone, as a forged event would say so of tasks that are there.
+        Label Studio is asked what these tasks are now: an event may be forged, and ids may be in use again.
         """
-        asked_for = open_tasks(self.jobs, project) & set(tasks)
         try:
-            cancel_tasks(self.jobs, project, asked_for - self.studio.existing_tasks(project, sorted(asked_for)))
+            self.reconciler.drop_misfits(
+                project, [job_id for job_id in open_jobs(self.jobs, project) if task_of(job_id)[1] in tasks]
+            )
         except StudioUnavailable:
             return False
         except StudioError as error:
             log.error("tasks of project %s may be deleted, but it cannot be read: %s", project, error)
         return True
-
-    def deliver(self) -> int:
-        """Push what is due; the number of predictions looked after."""
-        due = self.delivery.take_due(PUSH_AT_ONCE)
-        by_project: dict[int, dict[str, Job]] = defaultdict(dict)
-        for job_id in due:
-            job = self.jobs.job(job_id)
-            if job is None:
-                self.delivery.drop(job_id)
-            else:
-                by_project[job.project][job_id] = job
-        for project, jobs in by_project.items():
-            try:
-                self._deliver_to(project, jobs)
-            except StudioError as error:
-                self._postpone(list(jobs), error)
-        return len(due)
-
-    def _deliver_to(self, project: int, jobs: Mapping[str, Job]) -> None:
-        """Push those of one project that Label Studio does not have yet."""
-        looked = {job_id: self._still_missing(job_id, job) for job_id, job in jobs.items()}
-        missing = {job_id: one for job_id, one in looked.items() if one is not None and self.delivery.renew(job_id)}
-        if len(missing) > 1:
-            try:
-                if self.studio.import_predictions(project, list(missing.values())) == len(missing):
-                    for job_id in missing:
-                        self._pushed(job_id)
-                    return
-            except StudioUnavailable:
-                raise
-            except StudioError as error:
-                # Label Studio 1.23 refuses a whole batch for one task that is gone.
-                log.warning(
-                    "project %s refused %d predictions at once, going one by one: %s", project, len(missing), error
-                )
-        for job_id, prediction in missing.items():
-            # A bulk import may have stored some of its predictions before it was refused.
-            if len(missing) == 1 or self._still_missing(job_id, jobs[job_id]) is not None:
-                self._push_one(job_id, prediction)
-
-    def _still_missing(self, job_id: str, job: Job) -> dict[str, Any] | None:
-        """The prediction to push with its task, or None when Label Studio has it, or there is none (any more)."""
-        prediction = self.jobs.result(job_id)
-        if prediction is None:
-            self.delivery.drop(job_id)
-            return None
-        stored = [one for one in self.studio.predictions(job.task) if one.get("model_version") == job.version]
-        for surplus in sorted(stored, key=lambda one: int(one["id"]))[1:]:
-            self.studio.delete_prediction(surplus["id"])
-            log.warning("task %s had the same prediction twice; one is deleted", job.task)
-        if stored and not ("replaces" in self.jobs.ticket(job_id) and remove(self.studio, job.task, stored[:1])):
-            self.delivery.delivered(job_id)
-            return None
-        return {"task": job.task, **prediction}
-
-    def _pushed(self, job_id: str) -> None:
-        """Label Studio took it. Where an answer or an earlier push may yet arrive beside it, look once more."""
-        ticket = self.jobs.ticket(job_id)
-        self.delivery.delivered(job_id)
-        if "answered" in ticket or "undelivered" in ticket:
-            self.delivery.look_again(job_id)
-
-    def _push_one(self, job_id: str, prediction: dict[str, Any]) -> None:
-        try:
-            if self.studio.create_prediction(prediction["task"], prediction):
-                self._pushed(job_id)
-            else:
-                log.info("task %s is gone; its prediction is dropped", prediction["task"])
-                self.delivery.drop(job_id)
-        except StudioError as error:
-            self._postpone([job_id], error)
-
-    def _postpone(self, ids: Sequence[str], error: StudioError) -> None:
-        for job_id in ids:
-            pushes = int(self.jobs.ticket(job_id).get("pushes", "0"))
-            self.delivery.postpone(job_id, backoff(pushes, random.random()), str(error))
-        log.warning("%d predictions wait, Label Studio did not take them: %s", len(ids), error)
 
 
 def run(settings: Settings) -> None:
@@ -200,14 +167,15 @@ def run(settings: Settings) -> None:
         signal.signal(number, lambda *_: stop.set())
     courier = Courier(settings)
     log.info("courier of %s is ready", settings.label_studio_url)
-    until(stop, courier.round)
+    courier.converger.start()
+    until(stop, courier.round, courier.converger.compare_all)
     try:
         courier.retire()
     except RedisError:
         log.warning("Redis is away; a standby takes over within %d seconds", LOCK_SECONDS)
 
 
-def until(stop: threading.Event, once: Callable[[], bool]) -> None:
+def until(stop: threading.Event, once: Callable[[], bool], after_outage: Callable[[], None] = lambda: None) -> None:
     """Call `once` again and again until `stop`; pause when it had nothing to do, longer when Redis is away."""
     pause = IDLE_SECONDS
     while not stop.is_set():
@@ -216,4 +184,5 @@ def until(stop: threading.Event, once: Callable[[], bool]) -> None:
         except RedisError as error:
             pause = min(max(1.0, pause * 2), 10.0)
             log.error("Redis at REDIS_URL does not answer, trying again in %.0f s: %s", pause, error)
+            after_outage()
         stop.wait(pause)

@@ -129,10 +129,16 @@ class Delivery:
         """Label Studio has it."""
         self._leave(job_id, "delivered", {"delivered": time.time()})
 
-    def look_again(self, job_id: str) -> None:
+    def deliver_again(self, job_id: str) -> None:
+        """Label Studio does not hold a prediction that was delivered before: leave it to the courier, now."""
+        self.redis.hdel(ticket_key(job_id), "delivered")
+        self.push_soon(job_id)
+
+    def look_again(self, job_id: str, seconds: float | None = None) -> None:
         """Have a delivered prediction checked once more: a late answer may have arrived beside the push."""
         self.redis.hset(ticket_key(job_id), "again", 1)
-        self.redis.zadd(store.OUTBOX, {job_id: time.time() + self.verify_seconds})
+        later = self.verify_seconds if seconds is None else seconds
+        self.redis.zadd(store.OUTBOX, {job_id: time.time() + later})
 
     def drop(self, job_id: str) -> None:
         """There is nobody to deliver it to (the task is gone), or nothing to deliver."""

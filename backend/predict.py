@@ -18,8 +18,9 @@ from rq.worker_registration import get_keys
 
 from backend import store
 from backend.delivery import Delivery
-from backend.labeling.parsing import ConfigError, LabelingConfig, for_task, parse_config, pictures
-from backend.queue.job import Job, State, project_of
+from backend.labeling.parsing import ConfigError, LabelingConfig, parse_config
+from backend.provenance import Origin, Shown
+from backend.queue.job import Job, State, job_of, project_of
 from backend.queue.jobs import Jobs
 from backend.queue.queues import is_paused
 from backend.settings import Settings
@@ -102,11 +103,15 @@ class Predictor:
         version: str,
     ) -> None:
         queue = store.INTERACTIVE if len(tasks) == 1 else store.BATCH
+        jobs = [job_of(task, project, config, version) for task in tasks]
         # Only "Test request" and interactive tools ask for what Label Studio already has.
-        places = [place for place, task in enumerate(tasks) if not has_version(task, version)]
-        asked = self.request([tasks[place] for place in places], project, config, version, queue)
+        wanted = {
+            place: job for place, job in enumerate(jobs) if job is not None and not has_prediction(tasks[place], job)
+        }
+        states = self.jobs.request_many(list(wanted.values()), queue)
         carried = 0
-        for place, (job_id, state) in ((place, one) for place, one in zip(places, asked, strict=True) if one):
+        for (place, job), state in zip(wanted.items(), states, strict=True):
+            job_id = self.jobs.id_of(job)
             if len(tasks) == 1 and state in (State.QUEUED, State.RUNNING):
                 state = self.wait(job_id, self.settings.car_wait)
             if state is not State.DONE:
@@ -139,19 +144,10 @@ class Predictor:
             self._may_wait.release()
 
 
-def job_of(task: Mapping[str, Any], project: int, config: LabelingConfig, version: str) -> Job | None:
-    """The job for a task as Label Studio sends it, or None when it has no image or no labels (logged)."""
-    try:
-        data = task.get("data")
-        return Job(project, int(task["id"]), pictures(config, data), for_task(config, data), version)
-    except (ConfigError, KeyError, TypeError, ValueError, OverflowError) as error:
-        log.error("task %s of project %s is left out: %s", task.get("id"), project, error)
-        return None
-
-
-def has_version(task: Mapping[str, Any], version: str) -> bool:
-    """Whether the task, as Label Studio sent it, already has a prediction of this version."""
-    stored = task.get("predictions")
+def has_prediction(task: Mapping[str, Any], job: Job) -> bool:
+    """Whether the task, as Label Studio sent it, has a prediction of the job's version, and not of other images."""
+    stored, now = task.get("predictions"), Shown(job, task.get("data"))
     return isinstance(stored, list) and any(
-        isinstance(prediction, dict) and prediction.get("model_version") == version for prediction in stored
+        isinstance(one, dict) and one.get("model_version") == job.version and now.origin(one) is not Origin.OTHER
+        for one in stored
     )

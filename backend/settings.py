@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     car_verify_seconds: float = Field(30.0, gt=0)
     """How long after an answer the courier looks whether Label Studio really stored it."""
 
+    car_converge_seconds: float = Field(300.0, ge=0)
+    """How often the courier compares connected projects with what they should hold; 0: never."""
+
     car_task_images: int = Field(20, ge=1)
     """Images that one task may have; one with more fails with a clear reason."""
     car_max_bytes: int = Field(128 * 2**20, ge=1)

@@ -24,8 +24,22 @@ INBOX = "car:inbox"
 """List: raw webhook bodies, oldest last."""
 READING = "car:inbox:reading"
 """List: the webhook body that the courier is expanding."""
-CALLERS = "car:callers"
-"""Set: [project, address at which it called us] as JSON, for webhooks that still lack our secret."""
+SETUPS = "car:setups"
+"""Hash: project -> how often Label Studio has called /setup for it."""
+ADDRESSES = "car:addresses"
+"""Hash: project -> the address at which Label Studio called /setup last."""
+OWN_ADDRESSES = "car:own-addresses"
+"""Set: every address at which Label Studio has called /setup."""
+CONNECTED = "car:connected"
+"""Hash: project -> its connection to us as JSON (see `backend.connections`)."""
+WEBHOOK_PROBLEMS = "car:webhook-problems"
+"""Hash: project -> why Label Studio does not tell us of its imports."""
+CONVERGE_DUE = "car:converge:due"
+"""Sorted set: project, or "*" for all -> when the courier is to compare it with what it should hold."""
+WATERMARKS = "car:watermarks"
+"""Hash: project -> up to which change of its tasks it was compared (see `backend.convergence`)."""
+CANCELLED = "car:cancelled"
+"""Hash: project, or "*" for all -> when its queue was emptied by `cancel` (ISO 8601, UTC)."""
 VERSIONS = "car:versions"
 """Sorted set: model version -> when a project last showed it."""
 PAUSED = "car:paused"
@@ -98,6 +112,11 @@ def annotations_key(project: int) -> str:
 def scores_key(project: int, version: str) -> str:
     """Hash: task -> the scores of all labels, packed; its field `labels` names them in that order."""
     return f"car:scores:{project}:{version}"
+
+
+def held_key(project: int, version: str) -> str:
+    """Hash: task -> the fingerprint of the job whose prediction Label Studio holds (see `backend.provenance`)."""
+    return f"car:held:{project}:{version}"
 
 
 def calibration_key(project: int) -> str:

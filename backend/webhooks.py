@@ -1,7 +1,7 @@
 """What Label Studio tells us by itself: kept by the web process in one write, read by the courier.
 
 Label Studio 1.23 waits one second for a webhook's answer, never repeats it, and sends no password with it. So the body
-is stored as it came; and where a password is set, the courier puts a secret header on our own webhooks.
+is stored as it came; and where a password is set, our own webhooks carry a secret header (`backend.connections`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from backend.labeling.parsing import ConfigError, parse_config
 from backend.predict import PROJECT_UPDATED, Predictor
 from backend.queue.jobs import State
 from backend.settings import Settings
-from backend.studio.client import Studio, StudioError
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +27,6 @@ TASKS_DELETED = "TASKS_DELETED"
 """Label Studio's names for the webhooks about tasks."""
 FULL_SECONDS = 5.0
 """Pause before an import is tried again for which there was no room."""
-PROTECT_EVERY = 1.0
-"""Seconds between two looks for webhooks that lack the secret."""
-
-
-def note_caller(redis: Redis, project: int, url: str) -> None:
-    """Remember that a project called us at `url`: it has, or is about to get, a webhook to `url`/webhook."""
-    redis.sadd(store.CALLERS, json.dumps([project, url]))
 
 
 class Webhooks:
@@ -48,11 +40,12 @@ class Webhooks:
         hear: Callable[[Mapping[str, Any]], None] = lambda event: None,
         changed: Callable[[int], bool] = lambda project: True,
         deleted: Callable[[int, Collection[int]], bool] = lambda project, tasks: True,
+        is_connected: Callable[[int], bool] = lambda project: True,
     ):
         """`hear` is told of every event, whatever becomes of it here; `changed` of projects that may have changed.
 
         `deleted` is told of a project's tasks that may be gone. Both answer whether that is dealt with; if not, they
-        are told again.
+        are told again. Imports of a project that is not connected (any more) are left alone.
         """
         self.redis = redis
         self.settings = settings
@@ -60,9 +53,7 @@ class Webhooks:
         self.hear = hear
         self.changed = changed
         self.deleted = deleted
-        self._protected: set[str] = set()
-        self._refused: dict[str, str] = {}  # caller -> what was logged of it last
-        self._looked = 0.0
+        self.is_connected = is_connected
         self._full_until = 0.0
 
     def read_one(self) -> bool:
@@ -100,29 +91,10 @@ class Webhooks:
         except ConfigError as error:
             log.error("project %s cannot be pre-labelled: %s", project["id"], error)
             return True
-        if config.skip:
+        if config.skip or not self.is_connected(int(project["id"])):
             return True
         version = config.version(self.settings.car_weights)
         asked = self.predictor.request(event["tasks"], int(project["id"]), config, version, store.BATCH)
         refused = sum(one is not None and one[1] is State.REFUSED for one in asked)
         log.info("project %s: %d imported tasks, %d of them wait for room", project["id"], len(asked), refused)
         return not refused
-
-    def protect(self, studio: Studio) -> None:
-        """Give the webhooks of all callers the secret, once each; what Label Studio refuses is tried again later."""
-        auth = self.settings.auth
-        if auth is None or time.monotonic() - self._looked < PROTECT_EVERY:
-            return
-        self._looked = time.monotonic()
-        for caller in map(store.text, self.redis.smembers(store.CALLERS)):
-            project, url = json.loads(caller)
-            try:
-                if caller not in self._protected and not studio.protect_webhook(project, url, auth):
-                    continue  # Label Studio asks for /setup before it makes the webhook
-            except StudioError as error:
-                if self._refused.get(caller) != str(error):  # said once, not every other second
-                    log.warning("the webhook of project %s has no secret yet: %s", project, error)
-                self._refused[caller] = str(error)
-                continue
-            self._protected.add(caller)
-            self.redis.srem(store.CALLERS, caller)

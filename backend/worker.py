@@ -132,7 +132,7 @@ class Engine:
             del found
         outcome = masks.outcome()
         if job.ask is None:
-            self.scores.note(job.project, job.task, job.version, outcome.scores)
+            self.scores.note(job.project, job.task, job.version, job.fingerprint, outcome.scores)
         return outcome
 
     def is_free(self, error: BaseException) -> bool:

@@ -17,8 +17,7 @@ from rq.worker_registration import get_keys
 from backend import store
 from backend.delivery import Delivery
 from backend.labeling.parsing import ConfigError, LabelingConfig, parse_config
-from backend.predict import job_of
-from backend.queue.job import Job, State
+from backend.queue.job import Job, State, job_of
 from backend.queue.jobs import Jobs
 from backend.queue.queues import ALL, is_paused, paused
 from backend.settings import Settings

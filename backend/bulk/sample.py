@@ -17,8 +17,7 @@ from backend.bulk.run import BulkError, Plan
 from backend.bulk.tally import Outcome, Tally, count, seconds_of
 from backend.corrections.records import ScoreBook
 from backend.labeling.parsing import LabelingConfig
-from backend.predict import job_of
-from backend.queue.job import Job, State
+from backend.queue.job import Job, State, job_of
 from backend.queue.jobs import Jobs, found_scores
 from backend.studio.client import Studio, TaskFilter
 from backend.words import duration
@@ -99,7 +98,7 @@ def _read(jobs: Jobs, job: Job, book: ScoreBook) -> Trial:
         job,
         prediction,
         seconds=seconds_of(ticket) or 0.0,
-        scores=book.scores(job.project, job.task, job.version),
+        scores=book.scores(job.project, job.task, job.version, job.fingerprint),
         stored_bytes=len(json.dumps(prediction)),
         kept_bytes=int(jobs.redis.strlen(store.result_key(job_id))),
     )

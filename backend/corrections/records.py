@@ -126,31 +126,33 @@ class ScoreBook:
     """The scores of all labels, with each prediction: two bytes per label, three digits exact.
 
     One hash per project and model version, forgotten `CAR_CORRECTION_DAYS` after the version's last prediction. (A
-    correction takes its scores along.)
+    correction takes its scores along.) A task's scores begin with the fingerprint of the job that they come from: its
+    images may have been replaced since.
     """
 
     def __init__(self, redis: Redis, settings: Settings):
         self.redis = redis
         self.keep_seconds = int(settings.car_correction_days * 86_400)
 
-    def note(self, project: int, task: int, version: str, scores: Mapping[str, float]) -> None:
+    def note(self, project: int, task: int, version: str, fingerprint: str, scores: Mapping[str, float]) -> None:
         """Keep a task's scores by label; the labels of a version are always the same ones."""
         key = store.scores_key(project, version)
-        packed = struct.pack(f"<{len(scores)}e", *scores.values())
+        packed = bytes.fromhex(fingerprint) + struct.pack(f"<{len(scores)}e", *scores.values())
         with self.redis.pipeline() as pipe:
             pipe.hset(key, mapping={"labels": json.dumps(list(scores)), str(task): packed})
             pipe.expire(key, self.keep_seconds)
             pipe.execute()
 
-    def scores(self, project: int, task: int, version: str) -> dict[str, float]:
-        """A task's scores by label, {} when they are not known (any more)."""
+    def scores(self, project: int, task: int, version: str, fingerprint: str) -> dict[str, float]:
+        """A task's scores by label, {} when they are not known (any more) for a job of this fingerprint."""
         labels, packed = cast(
             list[bytes | None], self.redis.hmget(store.scores_key(project, version), ["labels", str(task)])
         )
-        if labels is None or packed is None:
+        made_from = bytes.fromhex(fingerprint)
+        if labels is None or packed is None or not packed.startswith(made_from):
             return {}
         names: list[str] = json.loads(labels)
-        scores = struct.unpack(f"<{len(names)}e", packed)
+        scores = struct.unpack(f"<{len(names)}e", packed[len(made_from) :])
         return {name: float(f"{score:.3g}") for name, score in zip(names, scores, strict=True)}
 
 

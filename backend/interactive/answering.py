@@ -17,8 +17,8 @@ from backend import store
 from backend.interactive.asks import AskError, read
 from backend.interactive.present import present
 from backend.labeling.parsing import ConfigError, LabelingConfig, for_task, parse_config
-from backend.predict import Predictor, job_of
-from backend.queue.job import Job
+from backend.predict import Predictor
+from backend.queue.job import Job, job_of
 from backend.queue.jobs import State
 
 log = logging.getLogger(__name__)

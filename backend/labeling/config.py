@@ -58,6 +58,11 @@ class Picture:
     address: str
     page: int | None = None
 
+    @property
+    def digest(self) -> str:
+        """Eight hex digits that stand for the address (see `backend.provenance`)."""
+        return address_digest(self.address)
+
     def __str__(self) -> str:
         return self.tag if self.page is None else f"{self.tag}, page {self.page + 1}"
 
@@ -169,6 +174,11 @@ class LabelingConfig:
     def from_json(cls, data: Mapping[str, Any]) -> LabelingConfig:
         """Inverse of `to_json`."""
         return cls(**{**data, "images": tuple(map(_image, data["images"]))})
+
+
+def address_digest(address: str) -> str:
+    """Eight hex digits that stand for an image's address."""
+    return hashlib.sha256(address.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
 def empty_config(preset_name: str) -> LabelingConfig:

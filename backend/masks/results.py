@@ -55,9 +55,7 @@ def prediction(job: Job, regions: Sequence[Region], scores: npt.NDArray[np.float
 def regions_of(job: Job, picture: Picture, found: Found) -> list[Region]:
     """The regions of one image of a task, in all controls that point to it."""
     image = job.config.image(picture.tag)
-    regions = [
-        region for control in _controls(job, image) for region in _regions(job, image, control, picture.page, found)
-    ]
+    regions = [region for control in _controls(job, image) for region in _regions(job, image, control, picture, found)]
     # Label Studio 1.23 draws a region on the page that it names.
     return regions if picture.page is None else [{**region, "item_index": picture.page} for region in regions]
 
@@ -80,17 +78,17 @@ def _controls(job: Job, image: ImageTag) -> tuple[Control, ...]:
     return tuple(sorted(able, key=lambda control: control.kind != "brush")[:1])
 
 
-def region_id(job: Job, control: str, label: str, part: int = 0, page: int | None = None) -> str:
-    """Stable over re-runs, so that a correction can be compared with what was predicted.
+def region_id(job: Job, picture: Picture, control: str, label: str, part: int = 0) -> str:
+    """Sixteen hex digits, the same in every run: eight for the image (see `backend.provenance`), eight for the region.
 
-    So it is while an annotator adds points: the editor puts a region in the place of an accepted one of the same id.
+    They stay the same while an annotator adds points: the editor replaces an accepted region of the same id.
     """
-    place = [job.task, job.version, control, label, part, *([] if page is None else [page])]
-    place += [job.ask.series] if job.ask else []
-    return hashlib.sha256("/".join(map(str, place)).encode()).hexdigest()[:10]
+    parts = [job.task, job.version, control, label, part, *([] if picture.page is None else [picture.page])]
+    parts += [job.ask.series] if job.ask else []
+    return picture.digest + hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:8]
 
 
-def _regions(job: Job, image: ImageTag, control: Control, page: int | None, found: Found) -> Iterator[Region]:
+def _regions(job: Job, image: ImageTag, control: Control, picture: Picture, found: Found) -> Iterator[Region]:
     names = image.names(control)
     numbers: defaultdict[str, Iterator[int]] = defaultdict(count)  # a label has a region for each box drawn
     for label, mask, score in zip(found.labels, found.masks, found.scores, strict=True):
@@ -98,7 +96,7 @@ def _regions(job: Job, image: ImageTag, control: Control, page: int | None, foun
             continue
         pieces = parts(mask) if control.instances == "components" else [mask]
         common = (names[label], control.from_name, image.name, float(score))
-        ids = (region_id(job, control.from_name, label, part, page) for part in numbers[label])
+        ids = (region_id(job, picture, control.from_name, label, part) for part in numbers[label])
         if control.kind == "brush":
             yield from (brush.region(piece, *common, _taken(job, piece) or next(ids)) for piece in pieces)
         elif control.kind == "rectangle":

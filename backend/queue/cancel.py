@@ -7,16 +7,19 @@ words are no longer asked for, and Label Studio 1.23 asks for a task that is ope
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import cast
 
+from redis import Redis
 from rq.job import Job as RQJob
 from rq.registry import FailedJobRegistry, ScheduledJobRegistry
 
 from backend import store
 from backend.labeling.parsing import ConfigError, parse_config
 from backend.queue import scripts
-from backend.queue.job import State, project_of, task_of
+from backend.queue.job import State, project_of
 from backend.queue.jobs import TOGETHER, Jobs
 from backend.settings import Settings
 from backend.store import text
@@ -33,8 +36,18 @@ class Cancelled:
 
 
 def cancel(jobs: Jobs, project: int | None = None) -> Cancelled:
-    """Empty the queue of a project, or of all; what runs is finished and delivered."""
+    """Empty the queue of a project, or of all; what runs is finished and delivered.
+
+    Convergence leaves the tasks alone that were created before (`cancelled_at`).
+    """
+    jobs.redis.hset(store.CANCELLED, "*" if project is None else str(project), datetime.now(UTC).isoformat())
     return _cancel(jobs, _open_of(jobs, project), keep_back=False)
+
+
+def cancelled_at(redis: Redis, project: int) -> str:
+    """When the queue of a project was emptied last (ISO 8601, UTC), "" when it never was."""
+    found = cast(list[bytes | None], redis.hmget(store.CANCELLED, ["*", str(project)]))
+    return max((text(moment) for moment in found if moment is not None), default="")
 
 
 def cancel_outdated(jobs: Jobs, project: int, version: str | None) -> Cancelled:
@@ -54,18 +67,14 @@ def cancel_outdated(jobs: Jobs, project: int, version: str | None) -> Cancelled:
     return found
 
 
-def open_tasks(jobs: Jobs, project: int) -> set[int]:
-    """The tasks of a project with a job that is queued or runs."""
-    return {task_of(job_id)[1] for job_id in _open_of(jobs, project)}
+def cancel_jobs(jobs: Jobs, job_ids: Sequence[str]) -> Cancelled:
+    """Cancel those of these jobs that are open; what runs of them is finished but not delivered."""
+    return _cancel(jobs, list(job_ids), keep_back=True)
 
 
-def cancel_tasks(jobs: Jobs, project: int, tasks: Collection[int]) -> Cancelled:
-    """Cancel the jobs of some tasks; what runs of them is finished but not delivered."""
-    wanted = set(tasks)
-    found = _cancel(jobs, [one for one in _open_of(jobs, project) if task_of(one)[1] in wanted], keep_back=True)
-    if found.queued or found.running:
-        log.info("project %s: tasks were deleted, %d queued jobs are cancelled", project, found.queued)
-    return found
+def open_jobs(jobs: Jobs, project: int) -> list[str]:
+    """Ids of a project's jobs that are queued or run, those that were asked for first in front."""
+    return _open_of(jobs, project)
 
 
 def current_version(label_config: str, settings: Settings) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,7 +15,9 @@ from typing import Any
 from rq.job import Job as RQJob
 
 from backend.interactive.asks import Ask
-from backend.labeling.parsing import LabelingConfig, Picture
+from backend.labeling.parsing import ConfigError, LabelingConfig, Picture, for_task, pictures
+
+log = logging.getLogger(__name__)
 
 SEGMENT = "backend.worker.segment"
 """The one function that a queue may name; the web process only knows it by name."""
@@ -78,6 +81,19 @@ class Job:
         key += [self.ask.to_json()] if self.ask else []
         return f"p{self.project}-t{self.task}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}"
 
+    @property
+    def fingerprint(self) -> str:
+        """Eight hex digits that stand for the task's images, and for the labels that its data brings along.
+
+        Within one model version it decides whether two jobs of a task are made from the same data.
+        """
+        shown: list[Any] = [[one.tag, one.page, one.address] for one in self.pictures]
+        for image in self.config.images:
+            shown += [
+                [image.name, one.value, one.name, one.prompts, one.threshold, one.stuff] for one in image.task_labels
+            ]
+        return hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:8]
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` is the inverse."""
         plain = {**vars(self), "pictures": [vars(one) for one in self.pictures], "config": _plain(self.config)}
@@ -96,6 +112,18 @@ class Job:
     def is_delivered(self) -> bool:
         """Whether its prediction is for the task."""
         return not self.trial and self.ask is None
+
+
+def job_of(
+    task: Mapping[str, Any], project: int, config: LabelingConfig, version: str, level: int = logging.ERROR
+) -> Job | None:
+    """The job for a task as Label Studio sends it, or None when it has no image or no labels (logged at `level`)."""
+    try:
+        data = task.get("data")
+        return Job(project, int(task["id"]), pictures(config, data), for_task(config, data), version)
+    except (ConfigError, KeyError, TypeError, ValueError, OverflowError) as error:
+        log.log(level, "task %s of project %s is left out: %s", task.get("id"), project, error)
+        return None
 
 
 @lru_cache(maxsize=64)

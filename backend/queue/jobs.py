@@ -212,6 +212,10 @@ class Jobs:
         """Ids of jobs that are queued or running and were asked for at least `older_than` seconds ago."""
         return [text(job_id) for job_id in self.redis.zrangebyscore(store.OPEN, 0, time.time() - older_than)]
 
+    def failed_ids(self) -> list[str]:
+        """Ids of the jobs that are listed as failed, the newest first."""
+        return [text(job_id) for job_id in self.redis.zrevrange(store.FAILED, 0, -1)]
+
     def failures(self, limit: int | None = 20) -> Iterator[tuple[str, dict[str, str]]]:
         """The newest failed jobs with their tickets, all of them without a limit."""
         for job_id in map(text, self.redis.zrevrange(store.FAILED, 0, -1 if limit is None else limit - 1)):

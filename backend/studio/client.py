@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ __all__ = ["Studio", "StudioError", "StudioUnavailable", "TaskFilter"]
 PAGE = 100
 """Tasks or projects asked for at once; Label Studio 1.23 allows no more projects than this."""
 
-WHOLE_PAGE = 20
+WHOLE_PAGE = 25
 """Tasks asked for at once with all that hangs on them: masks are large."""
 
 SECRET_HEADER = "X-CaR-Secret"
@@ -85,6 +85,12 @@ class Studio:
         size, fields = (WHOLE_PAGE, {"fields": "all"}) if whole else (PAGE, {})
         return self._task_page(project, query(which, after), page_size=size, **fields)
 
+    def newest_change(self, project: int) -> str:
+        """Return when a task of a project changed last (`updated_at`, ISO 8601), "" when there is no task."""
+        asked = {**query(), "ordering": ["-tasks:updated_at"]}
+        tasks = self._task_page(project, asked, page_size=1)
+        return str(tasks[0]["updated_at"]) if tasks else ""
+
     def count_tasks(self, project: int, which: TaskFilter | None = None) -> int:
         """Return how many tasks of a project there are, or how many match."""
         return int(self._task_list(project, query(which), page_size=1).get("total", 0))
@@ -95,19 +101,6 @@ class Studio:
         places = sorted({1 + (2 * number + 1) * total // (2 * count) for number in range(count)} if total else ())
         pages = (self._task_page(project, query(which), page_size=1, page=min(place, total)) for place in places)
         return [task for page in pages for task in page]
-
-    def existing_tasks(self, project: int, tasks: Sequence[int]) -> set[int]:
-        """Return which of these tasks are in a project; none when the project is gone."""
-        found: set[int] = set()
-        for start in range(0, len(tasks), PAGE):
-            selected = {"selectedItems": {"all": False, "included": list(tasks[start : start + PAGE])}}
-            try:
-                found |= {int(task["id"]) for task in self._task_page(project, selected, page_size=PAGE)}
-            except StudioError as error:
-                if error.status != 404:
-                    raise
-                return set()
-        return found
 
     def _task_page(self, project: int, asked: Mapping[str, Any], **options: Any) -> list[dict[str, Any]]:
         return _objects(self._task_list(project, asked, **options).get("tasks"))
@@ -234,7 +227,7 @@ class Studio:
         body = {"project": project, "url": url, "title": title, **_basic(auth), **fields}
         created = _object(self.session.send("POST", "/api/ml/", json=body, timeout=LONG_TIMEOUT))
         if auth is not None:
-            self.protect_webhook(project, url, auth)
+            self.ensure_webhook(project, url, auth)
         return int(created["id"])
 
     def move_backend(self, project: int, backend_id: int, url: str, auth: tuple[str, str] | None = None) -> None:
@@ -242,26 +235,34 @@ class Studio:
         moved = next((one for one in self.backends(project) if one["id"] == backend_id), None)
         if moved is None:
             raise StudioError(f"Project {project} has no ML backend {backend_id}.")
-        old, new = _webhook_url(moved["url"]), _webhook_url(url)
         body = {"project": project, "url": url, **_basic(auth)}
         self.session.send("PATCH", f"/api/ml/{backend_id}", json=body, timeout=LONG_TIMEOUT)
-        for webhook in self.webhooks(project):
-            if webhook["url"] == old != new:
-                self.session.send("DELETE", f"/api/webhooks/{webhook['id']}/")
-        if all(webhook["url"] != new for webhook in self.webhooks(project)):
-            body = {"project": project, "url": new, "send_payload": True, "send_for_all_actions": True}
-            self.session.send("POST", "/api/webhooks/", json=body)
-        if auth is not None:
-            self.protect_webhook(project, url, auth)
+        if _webhook_url(moved["url"]) != _webhook_url(url):
+            self.remove_webhooks(project, [moved["url"]])
+        self.ensure_webhook(project, url, auth)
 
-    def protect_webhook(self, project: int, url: str, auth: tuple[str, str]) -> bool:
-        """Have the project's webhook to the backend at `url` send our secret too; False when there is no webhook."""
-        ours = [one for one in self.webhooks(project) if one["url"] == _webhook_url(url)]
-        for webhook in ours:
-            merged = {**(webhook.get("headers") or {}), SECRET_HEADER: secret_of(auth)}
-            if merged != webhook.get("headers"):
+    def ensure_webhook(self, project: int, url: str, auth: tuple[str, str] | None = None) -> bool:
+        """Have the project's webhook to the backend at `url`, with our secret if it has a password; True if made now.
+
+        Label Studio 1.23 answers 400 for a host without a dot (but for localhost), 403 for a reserved network, and 500
+        for a name that it cannot resolve.
+        """
+        address, secret = _webhook_url(url), {SECRET_HEADER: secret_of(auth)} if auth else {}
+        known = [one for one in self.webhooks(project) if one["url"] == address]
+        for webhook in known:
+            merged = {**(webhook.get("headers") or {}), **secret}
+            if merged != (webhook.get("headers") or {}):
                 self.session.send("PATCH", f"/api/webhooks/{webhook['id']}/", json={"headers": merged})
-        return bool(ours)
+        if not known:
+            body = {"project": project, "url": address, "send_payload": True, "send_for_all_actions": True}
+            self.session.send("POST", "/api/webhooks/", json={**body, "headers": secret})
+        return not known
+
+    def remove_webhooks(self, project: int, urls: Iterable[str]) -> int:
+        """Remove the project's webhooks to the backend at these addresses; how many there were."""
+        addresses = {_webhook_url(url) for url in urls}
+        known = [one for one in self.webhooks(project) if one["url"] in addresses]
+        return sum(self._delete(f"/api/webhooks/{one['id']}/") for one in known)
 
     def disconnect_backend(self, backend_id: int) -> bool:
         """Disconnect an ML backend; its webhook stays behind (Label Studio 1.23). False when it was gone already."""

@@ -9,6 +9,7 @@ import pytest
 from redis import Redis
 
 from backend import store
+from backend.connections import note_setup
 from backend.courier import LOCK, Courier, until
 from backend.labeling.parsing import LabelingConfig
 from backend.queue.jobs import Job
@@ -35,10 +36,11 @@ def event(*numbers: int, action: str = "TASKS_CREATED", config: str = CONFIG) ->
 def finish(courier: Courier, config: LabelingConfig, *numbers: int) -> list[str]:
     ids = []
     for number in numbers:
-        job = Job(1, number, one_image(f"/data/upload/1/{number}.png"), config, config.version())
+        address = f"/data/upload/1/{number}.png"
+        job = Job(1, number, one_image(address), config, config.version())
         ids.append(courier.jobs.id_of(job))
         courier.jobs.request(job, store.BATCH)
-        courier.jobs.finish(ids[-1], finished(job.version, "cat"), ["cat"])
+        courier.jobs.finish(ids[-1], finished(job.version, "cat", address=address), ["cat"])
     return ids
 
 
@@ -60,7 +62,7 @@ def test_finished_predictions_reach_each_task_once(
 def test_what_label_studio_already_has_is_not_pushed(
     courier: Courier, studio: MemoryStudio, config: LabelingConfig
 ) -> None:
-    studio.stored[1] = [{"id": 1, "model_version": config.version()}]
+    studio.stored[1] = [{"id": 1, **finished(config.version(), "cat", address="/data/upload/1/1.png")}]
     studio.stored[2] = [{"id": 2, "model_version": "another"}]
     finish(courier, config, 1, 2)
     deliver_all(courier)
@@ -77,7 +79,8 @@ def test_a_prediction_that_lacked_an_image_is_replaced_unless_somebody_began_wit
         assert courier.jobs.requeue(job_id)
     studio.annotated[2] = [{"id": 1, "parent_prediction": studio.stored[2][0]["id"]}]
     for job_id in ids:
-        courier.jobs.finish(job_id, finished(config.version(), "cat", "statue"), ["cat", "moai"])
+        address = courier.jobs.job(job_id).pictures[0].address  # type: ignore[union-attr]
+        courier.jobs.finish(job_id, finished(config.version(), "cat", "statue", address=address), ["cat", "moai"])
     deliver_all(courier)
     assert [[len(one["result"]) for one in studio.stored[number]] for number in (1, 2)] == [[2], [1]]
     deliver_all(courier)
@@ -171,6 +174,8 @@ def test_one_courier_works_and_the_other_takes_over(
 
 def test_the_loop_survives_redis_going_away(own_redis: RedisProcess, settings: Settings, studio: MemoryStudio) -> None:
     courier = Courier(settings.model_copy(update={"redis_url": own_redis.url}), studio)  # type: ignore[arg-type]
+    studio.setup = lambda project: note_setup(courier.redis, project, "http://10.0.0.5:9090/")
+    studio.connect(1, "http://10.0.0.5:9090")
     stop = threading.Event()
     thread = threading.Thread(target=until, args=(stop, courier.round))
     thread.start()

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
 
 import pytest
 from redis import Redis
@@ -11,8 +10,8 @@ from backend import store, webhooks
 from backend.app import create_app
 from backend.predict import Predictor
 from backend.settings import Settings
-from backend.studio.client import SECRET_HEADER, StudioUnavailable, secret_of
-from backend.webhooks import Webhooks, note_caller
+from backend.studio.client import SECRET_HEADER, secret_of
+from backend.webhooks import Webhooks
 from tests.backend.conftest import CONFIG, task
 
 
@@ -79,22 +78,6 @@ def test_an_import_waits_for_room(redis: Redis, settings: Settings, monkeypatch:
     assert len(jobs.open_ids()) == 1, "the third; the others are not asked for twice"
 
 
-class StudioWithWebhooks:
-    """As much of Label Studio as keeps webhooks: by project and address, their headers."""
-
-    def __init__(self, **webhooks: dict[str, str]):
-        self.webhooks = webhooks
-        self.down = False
-
-    def protect_webhook(self, project: int, url: str, auth: tuple[str, str]) -> bool:
-        if self.down:
-            raise StudioUnavailable("restarting")
-        found = self.webhooks.get(f"{project} {url}")
-        if found is not None:
-            found[SECRET_HEADER] = secret_of(auth)
-        return found is not None
-
-
 @pytest.fixture
 def closed(settings: Settings) -> Settings:
     return settings.model_copy(
@@ -102,43 +85,20 @@ def closed(settings: Settings) -> Settings:
     )
 
 
-def protect(reader: Webhooks, studio: Any) -> None:
-    reader._looked = 0.0
-    reader.protect(studio)
-
-
-def test_after_setup_our_webhook_carries_the_secret_and_is_let_in(redis: Redis, closed: Settings) -> None:
+def test_a_webhook_is_let_in_by_its_secret_alone(closed: Settings) -> None:
     client = create_app(closed).test_client()
-    body = {"project": "3.17", "schema": CONFIG}
-    assert client.post("/setup", json=body, auth=("anna", "x"), base_url="http://backend:9090").status_code == 200
+    headers = {SECRET_HEADER: secret_of(("anna", "x"))}
     assert client.post("/webhook", json={"action": "TASKS_CREATED"}).status_code == 401
-
-    reader, studio = Webhooks(redis, closed, Predictor(closed)), StudioWithWebhooks()
-    protect(reader, studio)
-    assert redis.scard(store.CALLERS) == 1, "Label Studio makes the webhook after /setup"
-    studio.webhooks = {"3 http://backend:9090/": {"X-Own": "kept"}, "4 http://backend:9090/": {}}
-    studio.down = True
-    protect(reader, studio)
-    studio.down = False
-    protect(reader, studio)
-    secret = secret_of(("anna", "x"))
-    assert studio.webhooks == {
-        "3 http://backend:9090/": {"X-Own": "kept", SECRET_HEADER: secret},
-        "4 http://backend:9090/": {},
-    }
-    assert redis.scard(store.CALLERS) == 0
-    assert client.post("/webhook", json={"action": "TASKS_CREATED"}, headers={SECRET_HEADER: secret}).status_code == 201
+    assert client.post("/webhook", json={"action": "TASKS_CREATED"}, headers=headers).status_code == 201
 
 
-def test_a_label_studio_that_stays_away_is_said_once(
-    redis: Redis, closed: Settings, caplog: pytest.LogCaptureFixture
-) -> None:
-    note_caller(redis, 3, "http://backend:9090/")
-    reader, studio = Webhooks(redis, closed, Predictor(closed)), StudioWithWebhooks()
-    studio.down = True
-    for _ in range(3):
-        protect(reader, studio)
-    assert [record.message for record in caplog.records] == ["the webhook of project 3 has no secret yet: restarting"]
+def test_imports_of_a_project_that_is_not_connected_are_left_alone(redis: Redis, settings: Settings) -> None:
+    asked: list[int] = []
+    reader = Webhooks(redis, settings, Predictor(settings), is_connected=lambda project: bool(asked.append(project)))
+    redis.lpush(store.INBOX, event(1, 2))
+    assert reader.read_one()
+    assert asked == [1]
+    assert len(reader.predictor.jobs.queues[store.BATCH]) == 0
 
 
 @pytest.mark.parametrize("path", ["/predict", "/setup", "/health", "/versions"])
@@ -149,8 +109,3 @@ def test_the_secret_opens_the_webhook_only(closed: Settings, path: str) -> None:
 
 def test_secrets_differ_by_user_and_password() -> None:
     assert len({secret_of(auth) for auth in (("a", "x"), ("b", "x"), ("a", "y"), ("é", "ü"))}) == 4
-
-
-def test_without_a_password_there_is_nothing_to_protect(reader: Webhooks, redis: Redis) -> None:
-    note_caller(redis, 1, "http://backend:9090/")
-    protect(reader, None)

@@ -15,7 +15,8 @@ from backend.app import create_app
 from backend.interactive.answering import answer
 from backend.interactive.asks import read
 from backend.labeling.parsing import parse_config
-from backend.predict import Predictor, job_of
+from backend.predict import Predictor
+from backend.queue.job import job_of
 from backend.queue.jobs import Jobs, State
 from backend.queue.queues import pause
 from backend.queue.sweep import reconcile
