@@ -20,8 +20,9 @@ from redis import Redis
 from backend.corrections.calibration import propose, samples_of
 from backend.corrections.comparison import ComparisonError, compare
 from backend.corrections.proposals import Kept, ProposalError, apply, floors, keep, kept
-from backend.corrections.records import Correction, Corrections, ScoreBook, is_ours
+from backend.corrections.records import REASON, Change, Correction, Corrections, ScoreBook, compared, is_ours
 from backend.labeling.parsing import ConfigError, parse_config
+from backend.masks.shapes import names_in, shape_of
 from backend.settings import Settings
 from backend.studio.client import Studio, StudioError, StudioUnavailable
 
@@ -82,10 +83,11 @@ class Corrector:
         return True
 
     def compare_task(self, project: int, task: int) -> int:
-        """Replace what is kept of a task by what Label Studio has now; the number of its corrections.
+        """Replace what is kept of a task by what Label Studio has now; the number of annotations that were compared.
 
         Annotations that were skipped, or have no prediction of ours to be compared with, do not count; where an earlier
-        comparison is known and the prediction was deleted since, that stays.
+        comparison is known and the prediction was deleted since, that stays. Those that cannot be compared are kept
+        with the reason.
         """
         annotations = self.studio.annotations(task)
         predictions = self.studio.predictions(task) if annotations else []
@@ -98,12 +100,9 @@ class Corrector:
             if prediction is None:
                 corrections += [known[annotation["id"]]] if annotation["id"] in known else []
                 continue
-            try:
-                corrections.append(self._compared(project, task, annotation, prediction))
-            except ComparisonError as error:
-                log.error("annotation %s of task %s is not compared: %s", annotation["id"], task, error)
+            corrections.append(self._compared(project, task, annotation, prediction))
         self.corrections.replace(project, task, corrections)
-        return len(corrections)
+        return len(compared(corrections))
 
     def propose(
         self, project: int, seed: int = 0, miss_at_most: float | None = None, asked: bool = True
@@ -151,19 +150,25 @@ class Corrector:
     def _compared(
         self, project: int, task: int, annotation: Mapping[str, Any], prediction: Mapping[str, Any]
     ) -> Correction:
-        size, changes = compare(prediction.get("result") or [], annotation.get("result") or [])
+        size, changes, why = (0, 0), tuple[Change, ...](), ""
+        try:
+            most = self.settings.car_max_pixels
+            size, changes = compare(prediction.get("result"), annotation.get("result"), most)
+        except ComparisonError as error:
+            why = str(error)[:REASON]
+            log.error("annotation %s of task %s is not compared: %s", annotation["id"], task, why)
         version = str(prediction["model_version"])
-        lead_time = annotation.get("lead_time")
         return Correction(
             project=project,
             task=task,
             annotation=int(annotation["id"]),
             version=version,
             submitted=seconds_of(annotation.get("updated_at") or annotation.get("created_at")),
-            seconds=None if lead_time is None else float(lead_time),
+            seconds=_number(annotation.get("lead_time")),
             size=size,
             changes=changes,
-            scores=self.scores.scores(project, task, version) or scores_of(prediction),
+            scores={} if why else self.scores.scores(project, task, version) or scores_of(prediction),
+            not_compared=why,
         )
 
 
@@ -182,13 +187,21 @@ def prediction_of(annotation: Mapping[str, Any], predictions: Sequence[Mapping[s
 
 
 def scores_of(prediction: Mapping[str, Any]) -> dict[str, float]:
-    """The scores that a stored prediction still tells: those of the labels that were drawn."""
-    return {
-        str(label): float(region["score"])
-        for region in prediction.get("result") or []
-        if region.get("type") == "brushlabels" and region.get("score") is not None
-        for label in region["value"]["brushlabels"]
-    }
+    """The scores that a stored prediction still tells: the best of each label that was drawn, in any shape."""
+    scores: dict[str, float] = {}
+    for region in prediction.get("result") or []:
+        score, kind = _number(region.get("score")), str(region.get("type"))
+        if score is None or shape_of(region) is None or not kind.endswith("labels"):
+            continue
+        for label in names_in(region["value"].get(kind)):
+            scores[label] = max(score, scores.get(label, 0.0))
+    return scores
+
+
+def _number(value: object) -> float | None:
+    """A finite number from 0 up, None for anything else: seconds and scores that somebody sent."""
+    known = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+    return float(value) if known else None  # type: ignore[arg-type]
 
 
 def seconds_of(moment: object) -> float:
