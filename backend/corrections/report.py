@@ -185,7 +185,7 @@ def as_text(found: Report) -> str:
         f"mean IoU               {_shown(found.iou)}",
     ]
     if found.not_compared:
-        lines.insert(1, f"not compared           {found.not_compared} annotations, left out of all figures")
+        lines.insert(1, f"not compared           {found.not_compared} (left out of all figures)")
     if found.seconds is not None:
         lines.append(f"time to submit         {found.seconds:.0f} s (median)")
     if not found.labels:
