@@ -10,7 +10,7 @@ Points = npt.NDArray[np.float64]
 
 TOUCHING = 0.01
 """Pixels that a centre may lie outside and still belong to the outline: our polygons run through pixel centres."""
-MOST_CROSSINGS = 100_000_000
+MOST_CROSSINGS = 20_000_000
 """Rows that an outline may cross, each of its edges counted: seconds of work, and far beyond what anybody draws."""
 _BLOCK = 1 << 18  # crossings computed at once
 
