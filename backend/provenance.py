@@ -100,6 +100,12 @@ def fits(job: Job, task: Mapping[str, Any]) -> bool:
     return now is not None and now.fingerprint == job.fingerprint
 
 
+def shows_still(task: Mapping[str, Any], project: int, config: LabelingConfig, fingerprint: str) -> bool:
+    """Whether a task shows what something of this fingerprint was made from; "" counts as yes."""
+    job = job_of(task, project, config, config.version(), logging.DEBUG)
+    return job is not None and fingerprint in ("", job.fingerprint)
+
+
 def begun_with(task: Mapping[str, Any]) -> set[object]:
     """Ids of the predictions that an annotation of the task began with: these are never deleted."""
     return {one.get("parent_prediction") for one in task.get("annotations") or ()} - {None}

@@ -29,14 +29,15 @@ POLL_SECONDS = 0.25
 class Trial:
     """One task that was tried: its prediction as Label Studio would store it, or why there is none.
 
-    seconds: fetching and segmenting. scores: label (as stored) -> raw score, of dropped ones too; {} if not known.
+    seconds: fetching and segmenting, None where nobody knows. scores: label (as stored) -> raw score, of dropped ones
+    too; {} if not known.
     stored_bytes: what the prediction takes in Label Studio, kept_bytes in Redis.
     """
 
     job: Job
     prediction: Mapping[str, Any] | None = None
     error: str = ""
-    seconds: float = 0.0
+    seconds: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     stored_bytes: int = 0
     kept_bytes: int = 0
@@ -44,12 +45,15 @@ class Trial:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a whole run would take: seconds with the workers that are alive, bytes in Label Studio and in Redis."""
+    """What a whole run would take: seconds with the workers that are alive, bytes in Label Studio and in Redis.
+
+    seconds_each, seconds: None where no trial knows how long it took.
+    """
 
     tasks: int
     workers: int
-    seconds_each: float
-    seconds: float
+    seconds_each: float | None
+    seconds: float | None
     stored_bytes: int
     kept_bytes: int
 
@@ -97,7 +101,7 @@ def _read(jobs: Jobs, job: Job, book: ScoreBook) -> Trial:
     return Trial(
         job,
         prediction,
-        seconds=seconds_of(ticket) or 0.0,
+        seconds=seconds_of(ticket),
         scores=book.scores(job.project, job.task, job.version, job.fingerprint),
         stored_bytes=len(json.dumps(prediction)),
         kept_bytes=int(jobs.redis.strlen(store.result_key(job_id))),
@@ -118,19 +122,23 @@ def estimate(trials: list[Trial], tasks: int, workers: int) -> Estimate | None:
     done = [trial for trial in trials if trial.prediction is not None]
     if not done:
         return None
-    each = fmean(trial.seconds for trial in done)
+    known = [trial.seconds for trial in done if trial.seconds is not None]
+    each = fmean(known) if known else None
+    all_of_them = None if each is None else each * tasks / max(workers, 1)
     stored, kept = (
         round(tasks * fmean(sizes)) for sizes in zip(*((one.stored_bytes, one.kept_bytes) for one in done), strict=True)
     )
-    return Estimate(tasks, workers, each, each * tasks / max(workers, 1), stored, kept)
+    return Estimate(tasks, workers, each, all_of_them, stored, kept)
 
 
 def estimate_text(found: Estimate) -> str:
     """One sentence for people."""
+    sizes = f"{_megabytes(found.stored_bytes)} in Label Studio's database and {_megabytes(found.kept_bytes)} in Redis."
+    if found.seconds is None:
+        return f"{found.tasks} tasks take about {sizes}"
     return (
         f"{found.tasks} tasks at {found.seconds_each:.1f} s each take {duration(found.seconds)} with "
-        f"{max(found.workers, 1)} worker{'s' if found.workers > 1 else ''}, about "
-        f"{_megabytes(found.stored_bytes)} in Label Studio's database and {_megabytes(found.kept_bytes)} in Redis."
+        f"{max(found.workers, 1)} worker{'s' if found.workers > 1 else ''}, about {sizes}"
     )
 
 

@@ -19,11 +19,11 @@ _FIELDS = ("state", "version", "trial", "scores", "error", "started", "finished"
 
 @dataclass(frozen=True)
 class LabelTally:
-    """In how many tasks a label was found, and the mean of its best score in each."""
+    """In how many tasks a label was found, and the mean of its best score in each; None where it was never found."""
 
     label: str
     tasks: int
-    mean_score: float
+    mean_score: float | None
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def count(outcomes: Iterable[Outcome], labels: Sequence[str]) -> Tally:
             scores.setdefault(label, []).append(score)
         if outcome.seconds is not None:
             seconds.append(outcome.seconds)
-    rows = tuple(LabelTally(label, len(each), fmean(each) if each else 0.0) for label, each in scores.items())
+    rows = tuple(LabelTally(label, len(each), fmean(each) if each else None) for label, each in scores.items())
     return Tally(done, empty, rows, failed, fmean(seconds) if seconds else None)
 
 
@@ -109,10 +109,10 @@ def as_text(found: Tally) -> str:
     wide = max([len("nothing"), *(len(row.label) for row in found.labels)])
     lines = [f"{'label':{wide}}  found in         mean score"]
     for row in found.labels:
-        score = f"{row.mean_score:10.2f}" if row.tasks else ""
+        score = "" if row.mean_score is None else f"{row.mean_score:10.2f}"
         lines.append(f"{row.label:{wide}}  {_share(row.tasks, found.done)}  {score}".rstrip())
     return "\n".join([*lines, f"{'nothing':{wide}}  {_share(found.empty, found.done)}"])
 
 
 def _share(count: int, of: int) -> str:
-    return f"{count:6d} ({100 * count / of if of else 0:5.1f} %)"
+    return f"{count:6d} ({100 * count / of:5.1f} %)" if of else f"{count:6d} (   none)"

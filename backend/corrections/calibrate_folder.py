@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from backend.corrections.calibration import propose
+from backend.corrections.calibration import propose, shown
 from backend.corrections.proposals import Proposal
 from backend.corrections.trials import Example, Setting, Trials
 from backend.settings import Settings
@@ -98,12 +98,13 @@ def as_text(found: Mapping[int, Proposal], images: int, labels: int) -> str:
     for seed, one, held in judged:
         method = "".join(f"{'' if value is None else f'{value:g}':<7}" for value in (one.eta, one.lambda_))
         verdict = "accepted" if one.accepted else "no change"
+        gain = "none" if held.gain is None else f"{held.gain:+.3f}"
         lines.append(
-            f"{seed:>4}   {held.before:>11.3f}   {held.after:>5.3f}   {held.after - held.before:>+6.3f}   "
-            f"{held.missed_before:>13.3f}   {held.missed:>5.3f}   {method} {verdict}"
+            f"{seed:>4}   {shown(held.before):>11}   {shown(held.after):>5}   {gain:>6}   "
+            f"{shown(held.missed_before):>13}   {shown(held.missed):>5}   {method} {verdict}"
         )
     lines += [f"{seed:>4}   {one.reason}" for seed, one in found.items() if one.held_out is None]
-    gains = [held.after - held.before for _, _, held in judged]
+    gains = [held.gain for _, _, held in judged if held.gain is not None]
     if len(gains) > 1:
         lines.append(f"gain of {len(gains)} splits: {fmean(gains):+.3f}, standard deviation {stdev(gains):.3f}")
     return "\n".join(lines)

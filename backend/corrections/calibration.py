@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from backend.corrections.presence import Floats, Presence, fit_presence
 from backend.corrections.proposals import Outcome, Proposal
-from backend.corrections.records import Correction
+from backend.corrections.records import Correction, compared
 
 NEWEST_TASKS = 500
 """Tasks at most whose corrections are fitted."""
@@ -99,9 +99,18 @@ class Table:
         return np.asarray(lost.sum(axis=1)[counts > 0] / counts[counts > 0], np.float64)
 
 
-def miou(common: Floats, union: Floats) -> float:
-    """Mean over labels of the summed intersections over the summed unions, [T, L]; labels that nowhere are left out."""
-    return float(_mious(np.ones((1, len(common))), common, union)[0])
+def miou(common: Floats, union: Floats) -> float | None:
+    """Mean over labels of the summed intersections over the summed unions, [T, L]; None where there are no labels.
+
+    Labels that were neither drawn nor submitted are left out.
+    """
+    value = float(_mious(np.ones((1, len(common))), common, union)[0])
+    return None if np.isnan(value) else value
+
+
+def better(reached: float | None, value: float | None) -> bool:
+    """Whether a figure is higher than another; no if one of them is not known."""
+    return reached is not None and value is not None and reached > value
 
 
 def thresholds_at(
@@ -117,10 +126,12 @@ def best_thresholds(table: Table, floors: Mapping[str, float]) -> dict[str, floa
     floors: score by label from which regions were drawn; what lies below was never seen and is not judged.
     """
     presence = fit_presence(table.scores, table.submitted > 0, table.labels)
-    if presence.slope <= 0:
+    if presence is None or presence.slope <= 0:
         return {}
     candidates = [thresholds_at(presence, cut, table.seen, floors) for cut in CUTS.tolist()]
-    return max(candidates, key=lambda thresholds: miou(*table.areas(thresholds)))
+    measured = [(miou(*table.areas(thresholds)), thresholds) for thresholds in candidates]
+    known = [(value, thresholds) for value, thresholds in measured if value is not None]
+    return max(known, key=lambda pair: pair[0], default=(0.0, {}))[1]
 
 
 def conformal_cut(presence: Presence, table: Table, most: float) -> float | None:
@@ -137,9 +148,9 @@ def conformal_cut(presence: Presence, table: Table, most: float) -> float | None
     ]
     n = len(shares)
     best = None
-    for cut in CUTS.tolist():
+    for cut in CUTS.tolist() if n else ():
         # A score of 0 is never drawn, so that it is missed at any cut.
-        risk = sum(float(np.mean([p < cut or p == 0 for p in share])) for share in shares) / max(n, 1)
+        risk = sum(float(np.mean([p < cut or p == 0 for p in share])) for share in shares) / n
         if n / (n + 1) * risk + 1 / (n + 1) <= most:
             best = cut
     return best
@@ -148,9 +159,10 @@ def conformal_cut(presence: Presence, table: Table, most: float) -> float | None
 def samples_of(corrections: Sequence[Correction], version: str) -> list[Sample]:
     """Samples of corrections, oldest first, of one model version: each task's last one, the newest `NEWEST_TASKS`.
 
-    Another version has other scores: one more label, and a softmax is another.
+    Those that were not compared are left out. Another version has other scores: one more label, and a softmax is
+    another.
     """
-    last = {one.task: one for one in corrections if one.version == version}
+    last = {one.task: one for one in compared(corrections) if one.version == version}
     return [sample for one in list(last.values())[-NEWEST_TASKS:] for sample in _samples_of(one)]
 
 
@@ -174,11 +186,11 @@ def judged(before: Table, after: Table, thresholds: Mapping[str, float], seed: i
     draws = np.random.default_rng(seed).multinomial(
         len(before.tasks), np.full(len(before.tasks), 1 / len(before.tasks)), RESAMPLES
     )
-    sure = float((_mious(draws, *new) > _mious(draws, *old)).mean())
-    missed = [
-        float(table.missed(least).mean()) if (table.submitted > 0).any() else 0.0
-        for table, least in ((before, {}), (after, thresholds))
-    ]
+    gains = _mious(draws, *new) - _mious(draws, *old)
+    known = gains[~np.isnan(gains)]
+    sure = float((known > 0).mean()) if len(known) else None
+    shares = [table.missed(least) for table, least in ((before, {}), (after, thresholds))]
+    missed = [float(share.mean()) if len(share) else None for share in shares]
     return Outcome(len(before.tasks), miou(*old), miou(*new), sure, *missed)
 
 
@@ -187,14 +199,20 @@ def decide(proposal: Proposal) -> Proposal:
     found = proposal.held_out
     if found is None:
         return proposal
-    gain = found.after - found.before
-    figures = f"mIoU {found.before:.3f} -> {found.after:.3f} on {found.tasks} held-out tasks"
-    if gain < LEAST_GAIN:
+    figures = f"mIoU {shown(found.before)} -> {shown(found.after)} on {found.tasks} held-out tasks"
+    if found.gain is None or found.sure is None:
+        return replace(proposal, accepted=False, reason=f"Nothing to measure: {figures}. Nothing is changed.")
+    if found.gain < LEAST_GAIN:
         return replace(proposal, accepted=False, reason=f"No gain: {figures}. Nothing is changed.")
     if found.sure < SURE:
         reason = f"Not sure enough: {figures}, better in only {found.sure:.0%} of their resamples. Nothing is changed."
         return replace(proposal, accepted=False, reason=reason)
     return replace(proposal, accepted=True, reason=f"{figures}, better in {found.sure:.0%} of their resamples.")
+
+
+def shown(figure: float | None) -> str:
+    """A figure with three digits, `none` where nothing was measured."""
+    return "none" if figure is None else f"{figure:.3f}"
 
 
 def propose(
@@ -228,8 +246,8 @@ def too_few(tasks: int) -> Proposal | None:
 
 def _missing_at_most(chose: Table, judge: Table, most: float, seed: int) -> Proposal:
     presence = fit_presence(chose.scores, chose.submitted > 0, chose.labels)
-    cut = conformal_cut(presence, judge, most) if presence.slope > 0 else None
-    if cut is None:
+    cut = conformal_cut(presence, judge, most) if presence is not None and presence.slope > 0 else None
+    if presence is None or cut is None:
         n = int((judge.submitted > 0).any(axis=1).sum())
         needed = int(np.ceil(1 / most)) - 1 if most > 0 else 0
         few = f"that takes {needed} held-out tasks with labels, there are {n}" if n < needed or not most else ""
@@ -239,15 +257,16 @@ def _missing_at_most(chose: Table, judge: Table, most: float, seed: int) -> Prop
     found = judged(judge, judge, thresholds, seed)
     reason = (
         f"Misses at most {most:.0%} of a task's labels in the mean (conformal risk control over {found.tasks} tasks); "
-        f"mIoU {found.before:.3f} -> {found.after:.3f}, as far as masks were drawn."
+        f"mIoU {shown(found.before)} -> {shown(found.after)}, as far as masks were drawn."
     )
     return Proposal(True, reason, thresholds, len(chose.tasks), found)
 
 
 def _mious(draws: NDArray[np.floating] | NDArray[np.integer], common: Floats, union: Floats) -> Floats:
-    """The mIoU [R] of tasks drawn so many times each, draws [R, T]; 1 where there is nothing at all."""
+    """The mIoU [R] of tasks drawn so many times each, draws [R, T]; nan where there is nothing at all."""
     commons, unions = draws @ common, draws @ union
     there = unions > 0
     ious = np.divide(commons, unions, out=np.zeros_like(commons, dtype=float), where=there)
     counts = there.sum(axis=1)
-    return np.where(counts > 0, ious.sum(axis=1) / np.maximum(counts, 1), 1.0)
+    means: Floats = np.divide(ious.sum(axis=1), counts, out=np.full(len(draws), np.nan), where=counts > 0)
+    return means

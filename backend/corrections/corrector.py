@@ -20,8 +20,21 @@ from redis import Redis
 from backend.corrections.calibration import propose, samples_of
 from backend.corrections.comparison import ComparisonError, compare
 from backend.corrections.proposals import Kept, ProposalError, apply, floors, keep, kept
-from backend.corrections.records import Correction, Corrections, ScoreBook, is_ours
+from backend.corrections.records import (
+    OTHER,
+    REASON,
+    Change,
+    Correction,
+    Corrections,
+    ScoreBook,
+    compared,
+    is_ours,
+)
 from backend.labeling.parsing import ConfigError, parse_config
+from backend.masks.shapes import names_in, shape_of
+from backend.provenance import Origin, Shown
+from backend.queue.job import job_of
+from backend.reconcile import read_tasks, served
 from backend.settings import Settings
 from backend.studio.client import Studio, StudioError, StudioUnavailable
 
@@ -56,8 +69,8 @@ class Corrector:
             self.corrections.look_at(project, {task for task in tasks if task is not None})
         elif action == "TASKS_DELETED" and "project" in event:
             project = int(event["project"]["id"])
-            for task in {int(one["id"]) for one in event["tasks"]} & set(self.corrections.tasks(project)):
-                self.corrections.replace(project, task, ())
+            deleted = {int(one["id"]) for one in event["tasks"]}
+            self.corrections.look_at(project, deleted & set(self.corrections.tasks(project)))
         elif action == "START_TRAINING":
             self._apply(int(event["project"]["id"]))
 
@@ -82,28 +95,32 @@ class Corrector:
         return True
 
     def compare_task(self, project: int, task: int) -> int:
-        """Replace what is kept of a task by what Label Studio has now; the number of its corrections.
+        """Replace what is kept of a task by what Label Studio has now; the number of annotations that were compared.
 
         Annotations that were skipped, or have no prediction of ours to be compared with, do not count; where an earlier
-        comparison is known and the prediction was deleted since, that stays.
+        comparison is known and the prediction was deleted since, that stays. Those that cannot be compared are kept
+        with the reason.
         """
-        annotations = self.studio.annotations(task)
-        predictions = self.studio.predictions(task) if annotations else []
+        found = (read_tasks(self.studio, project, [task], whole=True) or {}).get(task, {})
+        now = self._shown(project, found) if found.get("annotations") else None
         known = {one.annotation: one for one in self.corrections.of_task(project, task)}
         corrections = []
-        for annotation in annotations:
+        for annotation in found.get("annotations") or ():
             if annotation.get("was_cancelled"):
                 continue
-            prediction = prediction_of(annotation, predictions)
+            prediction = prediction_of(annotation, found.get("predictions") or (), now)
             if prediction is None:
                 corrections += [known[annotation["id"]]] if annotation["id"] in known else []
                 continue
-            try:
-                corrections.append(self._compared(project, task, annotation, prediction))
-            except ComparisonError as error:
-                log.error("annotation %s of task %s is not compared: %s", annotation["id"], task, error)
+            corrections.append(self._compared(project, task, annotation, prediction, now))
         self.corrections.replace(project, task, corrections)
-        return len(corrections)
+        return len(compared(corrections))
+
+    def _shown(self, project: int, task: Mapping[str, Any]) -> Shown | None:
+        """What a task shows now, None where its labeling config has no image for it (any more)."""
+        found = served(project, self.studio.project(project), self.settings)
+        job = found and job_of(task, project, found.config, found.version)
+        return Shown(job, task.get("data")) if job else None
 
     def propose(
         self, project: int, seed: int = 0, miss_at_most: float | None = None, asked: bool = True
@@ -149,28 +166,46 @@ class Corrector:
             yield number, 0
 
     def _compared(
-        self, project: int, task: int, annotation: Mapping[str, Any], prediction: Mapping[str, Any]
+        self,
+        project: int,
+        task: int,
+        annotation: Mapping[str, Any],
+        prediction: Mapping[str, Any],
+        now: Shown | None,
     ) -> Correction:
-        size, changes = compare(prediction.get("result") or [], annotation.get("result") or [])
-        version = str(prediction["model_version"])
-        lead_time = annotation.get("lead_time")
+        size, changes, why = (0, 0), tuple[Change, ...](), ""
+        try:
+            most = self.settings.car_max_pixels
+            size, changes = compare(prediction.get("result"), annotation.get("result"), most)
+        except ComparisonError as error:
+            why = str(error)[:REASON]
+            log.error("annotation %s of task %s is not compared: %s", annotation["id"], task, why)
+        version, fingerprint = str(prediction["model_version"]), now.job.fingerprint if now else ""
+        if now and now.origin(prediction) is Origin.OTHER:
+            fingerprint = OTHER
+        scores = self.scores.scores(project, task, version, fingerprint) if fingerprint not in ("", OTHER) else {}
         return Correction(
             project=project,
             task=task,
             annotation=int(annotation["id"]),
             version=version,
             submitted=seconds_of(annotation.get("updated_at") or annotation.get("created_at")),
-            seconds=None if lead_time is None else float(lead_time),
+            seconds=_number(annotation.get("lead_time")),
             size=size,
             changes=changes,
-            scores=self.scores.scores(project, task, version) or scores_of(prediction),
+            scores={} if why else scores or scores_of(prediction),
+            not_compared=why,
+            fingerprint=fingerprint,
         )
 
 
-def prediction_of(annotation: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def prediction_of(
+    annotation: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]], now: Shown | None = None
+) -> Mapping[str, Any] | None:
     """Our prediction that an annotation began with: its `parent_prediction`, else our newest one that is older than it.
 
-    None when there is none, for example when it began with somebody else's prediction.
+    None when there is none, for example when it began with somebody else's prediction. `now`, what the task shows,
+    keeps out predictions of other images where the annotation names no parent.
     """
     ours = [one for one in predictions if is_ours(one.get("model_version"))]
     parent = annotation.get("parent_prediction")
@@ -178,17 +213,26 @@ def prediction_of(annotation: Mapping[str, Any], predictions: Sequence[Mapping[s
         return next((one for one in ours if one["id"] == parent), None)
     created = seconds_of(annotation.get("created_at"))
     older = [one for one in ours if seconds_of(one.get("created_at")) <= created]
+    older = [one for one in older if now is None or now.origin(one) is not Origin.OTHER]
     return max(older, key=lambda one: int(one["id"]), default=None)
 
 
 def scores_of(prediction: Mapping[str, Any]) -> dict[str, float]:
-    """The scores that a stored prediction still tells: those of the labels that were drawn."""
-    return {
-        str(label): float(region["score"])
-        for region in prediction.get("result") or []
-        if region.get("type") == "brushlabels" and region.get("score") is not None
-        for label in region["value"]["brushlabels"]
-    }
+    """The scores that a stored prediction still tells: the best of each label that was drawn, in any shape."""
+    scores: dict[str, float] = {}
+    for region in prediction.get("result") or []:
+        score, kind = _number(region.get("score")), str(region.get("type"))
+        if score is None or shape_of(region) is None or not kind.endswith("labels"):
+            continue
+        for label in names_in(region["value"].get(kind)):
+            scores[label] = max(score, scores.get(label, 0.0))
+    return scores
+
+
+def _number(value: object) -> float | None:
+    """A finite number from 0 up, None for anything else: seconds and scores that somebody sent."""
+    known = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+    return float(value) if known else None  # type: ignore[arg-type]
 
 
 def seconds_of(moment: object) -> float:

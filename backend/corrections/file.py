@@ -19,12 +19,13 @@ from PIL import Image
 
 from backend.corrections.comparison import ComparisonError, union_masks
 from backend.corrections.proposals import Kept
-from backend.corrections.records import Correction
+from backend.corrections.records import Correction, compared
 from backend.corrections.report import Report
 from backend.images.fetcher import ImageError, fetcher_of
 from backend.labeling.parsing import ConfigError, LabelingConfig, parse_config, pictures
 from backend.pages import TEMPLATES
 from backend.pages.base import task_link
+from backend.provenance import shows_still
 from backend.settings import Settings
 from backend.studio.client import Studio, StudioError
 
@@ -51,21 +52,29 @@ def write_html(
         found=found,
         proposal=proposal,
         pictures=pictures,
-        plots=[plot_labels(found), plot_scores(corrections), *([plot_days(found)] if len(found.days) > 1 else [])],
+        plots=_plots(found, corrections),
         link=lambda task: task_link(settings, found.project, task),
     )
     path.write_text(text, encoding="utf-8")
 
 
+def _plots(found: Report, corrections: Sequence[Correction]) -> list[str]:
+    """The plots that have something to show."""
+    known = compared(corrections)
+    plots = [plot_labels(found)] if found.labels else []
+    plots += [plot_scores(known)] if any(one.scores for one in known) else []
+    return plots + ([plot_days(found)] if len(found.days) > 1 else [])
+
+
 def plot_labels(found: Report) -> str:
     """Mean IoU of each label with its 95 % interval, as SVG."""
-    rows = sorted(found.labels, key=lambda row: row.iou.value)
-    figure = Figure(figsize=(7, 1.2 + 0.28 * len(rows)), layout="constrained")
+    rows = [(row.label, row.iou.value, row.iou.low, row.iou.high) for row in found.labels]
+    known = sorted((value, low, high, label) for label, value, low, high in rows if None not in (value, low, high))
+    figure = Figure(figsize=(7, 1.2 + 0.28 * len(known)), layout="constrained")
     axes = figure.subplots()
-    values = [row.iou.value for row in rows]
-    reach = [[row.iou.value - row.iou.low for row in rows], [row.iou.high - row.iou.value for row in rows]]
-    axes.barh(range(len(rows)), values, xerr=reach, color="#7aa7d9", ecolor="#444")
-    axes.set_yticks(range(len(rows)), [row.label for row in rows])
+    values, lows, highs = np.array([row[:3] for row in known], float).reshape(-1, 3).T
+    axes.barh(range(len(known)), values, xerr=[values - lows, highs - values], color="#7aa7d9", ecolor="#444")
+    axes.set_yticks(range(len(known)), [row[3] for row in known])
     axes.set_xlim(0, 1)
     axes.set_xlabel("mean IoU, predicted beside submitted")
     return _svg(figure)
@@ -94,7 +103,8 @@ def plot_days(found: Report) -> str:
     figure = Figure(figsize=(7, 2.6), layout="constrained")
     axes = figure.subplots()
     days = [day.day for day in found.days]
-    axes.plot(days, [day.iou for day in found.days], marker="o", label="mean IoU")
+    ious = [float("nan") if day.iou is None else day.iou for day in found.days]
+    axes.plot(days, ious, marker="o", label="mean IoU")
     axes.plot(days, [day.accepted for day in found.days], marker="o", label="submitted as predicted")
     axes.set_ylim(0, 1.02)
     axes.tick_params(axis="x", rotation=60)
@@ -144,10 +154,12 @@ def _picture(correction: Correction, studio: Studio, settings: Settings) -> str:
     try:
         config = _config(studio, settings, correction.project)
         task = studio.task(correction.task, correction.project) or {}
-        results = (studio.annotations(correction.task), studio.predictions(correction.task))
-        submitted = [one["result"] for one in results[0] if one["id"] == correction.annotation] or [[]]
-        predicted = [one["result"] for one in results[1] if one.get("model_version") == correction.version] or [[]]
-        before, after = union_masks(predicted[-1]), union_masks(submitted[0])
+        if not shows_still(task, correction.project, config, correction.fingerprint):
+            raise ComparisonError("the task is gone or shows another image now")
+        annotations, predictions = task.get("annotations") or (), task.get("predictions") or ()
+        submitted = [one["result"] for one in annotations if one["id"] == correction.annotation] or [[]]
+        predicted = [one["result"] for one in predictions if one.get("model_version") == correction.version] or [[]]
+        before, after = (union_masks(one, settings.car_max_pixels) for one in (predicted[-1], submitted[0]))
         places = {(one.tag, one.page or 0): one.address for one in pictures(config, task.get("data"))}
         drawn = []
         for place in [place for place in places if place in {**before, **after}] or list(places)[:1]:

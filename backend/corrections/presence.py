@@ -35,14 +35,16 @@ class Presence:
 
 def fit_presence(
     scores: Floats, present: Flags, labels: Sequence[str], prior: float = 1.0, steps: int = 50
-) -> Presence:
+) -> Presence | None:
     """Fit the probability that a label is present, given its score, by Newton's method (maximum a posteriori).
 
     scores, present: [T, L] for T tasks and L labels. prior: standard deviation of the labels' offsets. The slope has a
     wide prior around 1, so that a few tasks in which scores part present from absent without a mistake do not make it
-    infinite. Scores of 0 say nothing and are left out.
+    infinite. Scores of 0 say nothing and are left out; None where there is no other.
     """
     rows, columns = np.nonzero(scores > 0)
+    if not len(rows):
+        return None
     there = present[rows, columns].astype(float)
     features = np.zeros((len(rows), 2 + len(labels)))
     features[:, 0] = _logit(scores[rows, columns])

@@ -28,16 +28,22 @@ class ProposalError(Exception):
 class Outcome:
     """How thresholds fare on held-out tasks.
 
-    before, after: mIoU. sure: share of bootstrap resamples of the tasks in which `after` is higher. missed_before,
-    missed: mean share of a task's submitted labels that are not drawn.
+    before, after: mIoU, None where nothing was drawn or submitted. sure: share of bootstrap resamples of the tasks in
+    which `after` is higher, of those in which both are known. missed_before, missed: mean share of a task's submitted
+    labels that are not drawn, None where none was submitted.
     """
 
     tasks: int
-    before: float
-    after: float
-    sure: float
-    missed_before: float
-    missed: float
+    before: float | None
+    after: float | None
+    sure: float | None
+    missed_before: float | None
+    missed: float | None
+
+    @property
+    def gain(self) -> float | None:
+        """By how much the mIoU rises."""
+        return None if self.before is None or self.after is None else self.after - self.before
 
 
 @dataclass(frozen=True)

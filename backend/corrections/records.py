@@ -33,6 +33,14 @@ UNTOUCHED_IOU = 0.999
 OUTLINE = 160
 """Units of the longer side of an image in an outline."""
 
+REASON = 200
+"""Letters at most of why an annotation is not compared."""
+
+_EARLIER = "an earlier release, which knew brush regions only, found none in it; --rebuild compares it anew"
+
+OTHER = "other"
+"""The fingerprint of a correction whose images are not the ones that the task shows."""
+
 _OURS = re.compile(r"car-.+-[0-9a-f]{8}-[0-9a-f]{8}")
 
 
@@ -54,9 +62,9 @@ class Kind(StrEnum):
 class Change:
     """One label of one task: what was predicted beside what was submitted, in pixels.
 
-    label: as Label Studio stores it (its alias, if it has one). common: pixels in both. boundary_f: agreement of the
-    edges, 0..1, see `comparison.py`. outlines: both masks as SVG paths for the page, `OUTLINE` units wide or high,
-    empty where the mask is, or where nothing was touched.
+    label: as Label Studio stores it (its alias, if it has one). At least one pixel is in one of both; common: pixels in
+    both. boundary_f: agreement of the edges, 0..1, see `comparison.py`. outlines: both masks as SVG paths for the page,
+    `OUTLINE` units wide or high, empty where the mask is, or where nothing was touched.
     """
 
     label: str
@@ -74,7 +82,7 @@ class Change:
     @property
     def iou(self) -> float:
         """Intersection over union, 0..1."""
-        return self.common / self.union if self.union else 1.0
+        return self.common / self.union
 
     @property
     def kind(self) -> Kind:
@@ -92,7 +100,9 @@ class Correction:
 
     submitted: seconds since 1970. seconds: how long the annotator had the task open (`lead_time`), None if unknown.
     size: (width, height) of the image, (0, 0) if there is no region. scores: all labels' scores, also of those that
-    were dropped; empty when they are not known any more.
+    were dropped; empty when they are not known any more. not_compared: why the two could not be compared, "" where they
+    were; such a record is counted, and left out of every figure. fingerprint: of the job for the images that were
+    annotated (`backend.queue.job.Job`), "" where it is not known, `OTHER` where the task shows others now.
     """
 
     project: int
@@ -104,22 +114,36 @@ class Correction:
     size: tuple[int, int]
     changes: tuple[Change, ...]
     scores: Mapping[str, float] = field(default_factory=dict)
+    not_compared: str = ""
+    fingerprint: str = ""
 
     @property
-    def accepted(self) -> bool:
-        """Whether the prediction was submitted as it was."""
+    def accepted(self) -> bool | None:
+        """Whether the prediction was submitted as it was, an empty one too; None where they were not compared."""
+        if self.not_compared:
+            return None
         return all(change.kind is Kind.UNTOUCHED for change in self.changes)
 
     @property
-    def iou(self) -> float:
-        """Mean IoU of the labels that were predicted or submitted; 1 when there is none."""
-        return sum(change.iou for change in self.changes) / len(self.changes) if self.changes else 1.0
+    def iou(self) -> float | None:
+        """Mean IoU of the labels that were predicted or submitted; None when there is none."""
+        return sum(change.iou for change in self.changes) / len(self.changes) if self.changes else None
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Correction:
-        """Inverse of `dataclasses.asdict`, also after a journey through JSON."""
+        """Inverse of `dataclasses.asdict`, also after a journey through JSON.
+
+        A record of an earlier release without any change is one that was not compared: other shapes than brushes were
+        not looked at then.
+        """
         changes = tuple(Change(**{**change, "outlines": tuple(change["outlines"])}) for change in data["changes"])
-        return cls(**{**data, "changes": changes, "size": tuple(data["size"])})
+        why = data.get("not_compared", "" if changes else _EARLIER)
+        return cls(**{**data, "changes": changes, "size": tuple(data["size"]), "not_compared": why})
+
+
+def compared(corrections: Iterable[Correction]) -> list[Correction]:
+    """Those of which figures are made, in their order."""
+    return [one for one in corrections if not one.not_compared]
 
 
 class ScoreBook:

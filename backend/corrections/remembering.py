@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.corrections.calibration import Sample, Table, decide, halves, judged, miou, too_few
+from backend.corrections.calibration import Sample, Table, better, decide, halves, judged, miou, too_few
 from backend.corrections.proposals import Proposal
-from backend.corrections.trials import Example, samples_of
+from backend.corrections.trials import Draw, Example, as_it_is, samples_of
 from model.memory import NOTHING, Memory, Strength
 from model.segmentation import Segmentation
 from model.segmenter import Segmenter
@@ -50,11 +50,13 @@ class Remembering:
         thresholds: Mapping[str, float] | None = None,
         tick: Callable[[], object] = lambda: None,
         submitted: Callable[[Example], Masks] = lambda example: example.masks(),
+        drawn: Draw = as_it_is,
     ):
         """`segmenter` has no memory of its own. `tick` is called after each image.
 
-        submitted: the masks that teach and choose, where others are right.
+        submitted: the masks that teach and choose, where others are right. drawn: how the project draws a mask.
         """
+        self.drawn = drawn
         self.segmenter = segmenter
         self.queries = queries
         self.examples = {example.task: example for example in examples}
@@ -78,7 +80,7 @@ class Remembering:
         for strength in strengths:
             taught = self.memory(chose, strength)
             table = _table(self.segment(task, taught.forget(task)).submitted for task in chose)
-            if (reached := miou(*table.areas({}))) > value:
+            if better(reached := miou(*table.areas({})), value):
                 value, best = reached, strength
         if best is None:
             reason = (
@@ -129,7 +131,8 @@ class Remembering:
     def _found(self, example: Example, found: Segmentation, submitted: Masks) -> Found:
         right = example.masks()
         self.tick()
-        return Found(*(samples_of(example.task, self.queries, found, masks) for masks in (submitted, right)))
+        own = (samples_of(example.task, self.queries, found, masks, self.drawn) for masks in (submitted, right))
+        return Found(*own)
 
     def _taught(self, task: int, image: NDArray[np.uint8], found: Segmentation, submitted: Masks) -> Memory:
         known = {query.label for query in self.queries}

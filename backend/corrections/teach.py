@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from backend.corrections.calibrate_folder import as_text, read_folder
-from backend.corrections.calibrate_project import newest, served
+from backend.corrections.calibrate_project import drawing, newest, served
 from backend.corrections.corrector import Corrector
 from backend.corrections.proposals import Kept, Proposal, ProposalError, keep
 from backend.corrections.remembering import Masks, Remembering
@@ -45,7 +45,9 @@ def teach_project(corrector: Corrector, settings: Settings, project: int, memory
     segmenter = Segmenter(chosen, settings.car_device or None, settings.car_weights or None)
     with tqdm(desc="segmented", unit=" images", file=sys.stderr) as bar:
         examples = newest(corrector, settings, project, config)
-        taught = Remembering(segmenter, asked.queries(), examples, config.thresholds(), bar.update)
+        taught = Remembering(
+            segmenter, asked.queries(), examples, config.thresholds(), bar.update, drawn=drawing(asked)
+        )
         proposal, found = taught.propose(seed)
     if found is not None:
         proposal = replace(proposal, memory=named(path, settings, write(found, path)))

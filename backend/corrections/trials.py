@@ -13,17 +13,35 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.corrections.calibration import Sample, Table, best_thresholds, decide, halves, judged, miou, too_few
-from backend.corrections.proposals import Proposal
+from backend.corrections.calibration import (
+    Sample,
+    Table,
+    best_thresholds,
+    better,
+    decide,
+    halves,
+    judged,
+    miou,
+    too_few,
+)
+from backend.corrections.proposals import Proposal, ProposalError
 from model.scores import reported
 from model.segmentation import Segmentation
 from model.segmenter import Segmenter
 from model.vocabulary import Query
 
+Mask = NDArray[np.bool_]
+Draw = Callable[[Mask], Mask]
+
 ETAS = (0.2, 0.3, 0.4, 0.5, 0.6)
 LAMBDAS = (0.3, 0.5, 0.7)
 LOWER = 0.5
 """Share of theta from which regions are drawn when lower thresholds are tried."""
+
+
+def as_it_is(mask: Mask) -> Mask:
+    """What a brush draws of a mask."""
+    return mask
 
 
 @dataclass(frozen=True)
@@ -32,7 +50,7 @@ class Example:
 
     task: int
     image: Callable[[], NDArray[np.uint8]]
-    masks: Callable[[], Mapping[str, NDArray[np.bool_]]]
+    masks: Callable[[], Mapping[str, Mask]]
 
 
 @dataclass(frozen=True)
@@ -53,8 +71,13 @@ class Trials:
         queries: Sequence[Query],
         examples: Iterable[Example],
         tick: Callable[[], object] = lambda: None,
+        drawn: Draw = as_it_is,
     ):
-        """`tick` is called after each image. The segmenter is a preset with its weights; settings vary from there."""
+        """`tick` is called after each image. The segmenter is a preset with its weights; settings vary from there.
+
+        drawn: how the project draws a mask that was found.
+        """
+        self.drawn = drawn
         self.segmenter = segmenter
         self.queries = queries
         self.examples = {example.task: example for example in examples}
@@ -84,7 +107,7 @@ class Trials:
     def _segment(self, setting: Setting, example: Example) -> list[Sample]:
         preset = replace(self.segmenter.preset, eta=setting.eta, lambda_=setting.lambda_)
         found = self.segmenter.under(preset).segment(example.image(), self.queries, dict(setting.floors))
-        return samples_of(example.task, self.queries, found, example.masks())
+        return samples_of(example.task, self.queries, found, example.masks(), self.drawn)
 
     def propose(self, start: Setting, seed: int = 0) -> Proposal:
         """Thresholds, eta and lambda for these examples, chosen on one half and judged on the other.
@@ -102,7 +125,7 @@ class Trials:
                 table = Table.of(self.samples(setting, chose))
                 candidate = best_thresholds(table, dict(setting.floors))
                 reached = miou(*table.areas(candidate))
-                if reached > value:
+                if better(reached, value):
                     best, thresholds, value = setting, candidate, reached
         before, after = (Table.of(self.samples(setting, judge)) for setting in (start, best))
         return decide(
@@ -119,10 +142,17 @@ class Trials:
 
 
 def samples_of(
-    task: int, queries: Sequence[Query], found: Segmentation, wanted: Mapping[str, NDArray[np.bool_]]
+    task: int, queries: Sequence[Query], found: Segmentation, wanted: Mapping[str, Mask], drawn_as: Draw = as_it_is
 ) -> list[Sample]:
-    """The samples of one task: what was found beside the masks [H, W] that were wanted, by label."""
-    drawn = dict(zip(found.labels, found.masks, strict=True))
+    """The samples of one task: what was found beside the masks [H, W] that were wanted, by label.
+
+    Raises ProposalError where these are of another size than the image.
+    """
+    if any(mask.shape != found.masks.shape[1:] for mask in wanted.values()):
+        raise ProposalError(
+            f"The regions of task {task} are of another size than its image; correct its annotation, or delete it."
+        )
+    drawn = {label: drawn_as(mask) for label, mask in zip(found.labels, found.masks, strict=True)}
     names = dict.fromkeys([*(query.label for query in queries), *wanted])
     return [_sample(task, name, found.raw_scores.get(name, 0.0), drawn, wanted) for name in names]
 
@@ -135,8 +165,8 @@ def _sample(
     task: int,
     label: str,
     score: float,
-    drawn: Mapping[str, NDArray[np.bool_]],
-    wanted: Mapping[str, NDArray[np.bool_]],
+    drawn: Mapping[str, Mask],
+    wanted: Mapping[str, Mask],
 ) -> Sample:
     ours, theirs = drawn.get(label), wanted.get(label)
     common = int((ours & theirs).sum()) if ours is not None and theirs is not None else 0

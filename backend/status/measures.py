@@ -40,9 +40,9 @@ class Histogram:
         return sum(self.counts)
 
     @property
-    def mean(self) -> float:
-        """Seconds that one took on average, 0 when there was none."""
-        return self.total / self.count if self.count else 0.0
+    def mean(self) -> float | None:
+        """Seconds that one took on average, None when there was none."""
+        return self.total / self.count if self.count else None
 
     def cumulative(self) -> list[tuple[str, int]]:
         """(upper bound, how many were not longer), the last bound being "+Inf": Prometheus's form."""

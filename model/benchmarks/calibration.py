@@ -48,7 +48,10 @@ def reliability(findings: Sequence[Finding], bins: int = 10) -> list[Bin]:
     return table
 
 
-def calibration_error(table: Sequence[Bin]) -> float:
-    """Return the expected calibration error: how far scores are from the share of present labels, on average."""
+def calibration_error(table: Sequence[Bin]) -> float | None:
+    """Return the expected calibration error: how far scores are from the share of present labels, on average.
+
+    None without any finding.
+    """
     total = sum(row.count for row in table)
-    return sum(row.count * abs(row.score - row.present) for row in table) / total if total else 0.0
+    return sum(row.count * abs(row.score - row.present) for row in table) / total if total else None

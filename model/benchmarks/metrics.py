@@ -19,10 +19,13 @@ def confusion(truth: Index, prediction: Index, classes: int, ignore: int) -> NDA
 
 @dataclass(frozen=True)
 class Quality:
-    """mIoU without and with the background class, and the IoU of each class that counts (by index, background 0)."""
+    """mIoU without and with the background class, and the IoU of each class that counts (by index, background 0).
 
-    miou: float
-    miou_with_background: float
+    None where no class counts.
+    """
+
+    miou: float | None
+    miou_with_background: float | None
     per_class: dict[int, float]
 
 
@@ -41,7 +44,7 @@ def quality(matrix: NDArray[np.int64], protocol: str = "default", background: bo
     counts[0] &= background
     per_class = {int(c): float(hit[c] / (truth[c] + prediction[c] - hit[c])) for c in np.flatnonzero(counts)}
     foreground = [iou for c, iou in per_class.items() if c > 0]
-    return Quality(_mean(foreground), _mean(list(per_class.values())), per_class)
+    return Quality(mean(foreground), mean(list(per_class.values())), per_class)
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,12 @@ class Referring:
     """Over the objects that sentences describe: the mean IoU, the overall IoU, and how many exceed each IoU.
 
     oiou: all pixels of intersection by all of union, so that large objects weigh more. precision: shares by least IoU.
+    None where there is no object, or none of them has a pixel.
     """
 
-    miou: float
-    oiou: float
-    precision: dict[float, float]
+    miou: float | None
+    oiou: float | None
+    precision: dict[float, float | None]
 
 
 def referring(overlaps: Sequence[tuple[int, int]]) -> Referring:
@@ -61,9 +65,9 @@ def referring(overlaps: Sequence[tuple[int, int]]) -> Referring:
     ious = [jaccard(*overlap) for overlap in overlaps]
     inside, union = sum(i for i, _ in overlaps), sum(u for _, u in overlaps)
     return Referring(
-        miou=_mean(ious),
-        oiou=inside / union if union else 0.0,
-        precision={least: _mean([float(iou > least) for iou in ious]) for least in PRECISIONS},
+        miou=mean(ious),
+        oiou=inside / union if union else None,
+        precision={least: mean([float(iou > least) for iou in ious]) for least in PRECISIONS},
     )
 
 
@@ -77,5 +81,11 @@ def jaccard(intersection: int, union: int) -> float:
     return intersection / union if union else 1.0
 
 
-def _mean(values: list[float]) -> float:
-    return float(np.mean(values)) if values else 0.0
+def mean(values: Sequence[float]) -> float | None:
+    """Return the mean, None of nothing."""
+    return float(np.mean(values)) if values else None
+
+
+def shown(figure: float | None) -> str:
+    """Write a figure with three digits, or `none` where nothing was measured."""
+    return "none" if figure is None else f"{figure:.3f}"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from model.benchmarks.boundary import boundary_f
 from model.benchmarks.calibration import Finding
 from model.benchmarks.dataset import IGNORE, Dataset, DatasetError, Example
-from model.benchmarks.metrics import confusion, jaccard, overlap, quality
+from model.benchmarks.metrics import confusion, jaccard, mean, overlap, quality
 from model.segmentation import Segmentation
 
 
@@ -33,13 +33,14 @@ class ObjectRecord:
 class Record:
     """One image's results.
 
-    iou: a figure to sort images by: over its own classes, or objects. confusion: triples of truth, prediction and
-    pixels. findings: the labels found. present: how many of the labels asked for are in the image.
+    iou: a figure to sort images by: over its own classes, or objects; None without any. confusion: triples of truth,
+    prediction and pixels. findings: the labels found where the truth is known. present: how many of the labels asked
+    for are in the image.
     """
 
     name: str
     seconds: float
-    iou: float
+    iou: float | None
     confusion: tuple[tuple[int, int, int], ...] = ()
     findings: tuple[Finding, ...] = ()
     present: int = 0
@@ -79,7 +80,7 @@ def compare(dataset: Dataset, example: Example, result: Segmentation) -> Record:
         _object(query.label, real.astype(bool), masks.get(query.label, nothing), dataset.task == "video")
         for query, real in zip(example.queries, truth, strict=True)
     )
-    return Record(example.name, seconds, float(np.mean([one.iou for one in objects])), objects=objects)
+    return Record(example.name, seconds, mean([one.iou for one in objects]), objects=objects)
 
 
 def index_of(result: Segmentation, labels: Sequence[str]) -> NDArray[np.uint16]:
@@ -107,13 +108,14 @@ def _labels(
 
 
 def _findings(result: Segmentation, truth: NDArray[np.uint16], place: Mapping[str, int]) -> list[Finding]:
-    """Compare each label found with the ground truth, where that is known."""
+    """Compare each label found with the ground truth, where that is known; elsewhere it is neither right nor wrong."""
     known = truth != IGNORE
     findings = []
     for label, score, mask in zip(result.labels, result.scores.tolist(), result.masks, strict=True):
         there = truth == place[label]
         inside, union = overlap(there, mask & known)
-        findings.append(Finding(score, bool(there.any()), inside / max(1, union)))
+        if union:
+            findings.append(Finding(score, bool(there.any()), inside / union))
     return findings
 
 

@@ -5,6 +5,7 @@ One HTML file without scripts or links to elsewhere, so that it can be mailed an
 
 import base64
 import io
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -18,6 +19,7 @@ from model.benchmarks import charts
 from model.benchmarks.dataset import IGNORE, Dataset, DatasetError, Example
 from model.benchmarks.datasets import read
 from model.benchmarks.figures import Tally
+from model.benchmarks.metrics import shown
 from model.benchmarks.records import Record
 from model.benchmarks.results import Results
 from model.palette import colors
@@ -42,7 +44,9 @@ TITLES = {
 
 def write(run: Results, target: Path, protocol: str = "default") -> None:
     """Write the page of a run, over all the records it has. Raises DatasetError where there is none."""
-    records = sorted(run.records().values(), key=lambda record: (record.iou, record.name))
+    records = sorted(
+        run.records().values(), key=lambda record: (math.inf if record.iou is None else record.iou, record.name)
+    )
     if not records:
         raise DatasetError(f"{run.folder} holds no image's results yet.")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -50,12 +54,12 @@ def write(run: Results, target: Path, protocol: str = "default") -> None:
 
 
 def page(run: Results, records: Sequence[Record], figures: Mapping[str, Any]) -> str:
-    """Return the page as HTML; `records` are in the order of their IoU."""
+    """Return the page as HTML; `records`, one or more, are in the order of their IoU."""
     setup = run.setup
     title = f"{setup.title}, preset {setup.preset}"
     share = "" if len(records) == setup.images else f" of {setup.images}"
     weights = f", weights {setup.weights}" if setup.weights else ""
-    head = f"{len(records)}{share} images{weights}; {figures['seconds'] / max(1, len(records)):.2f} s an image"
+    head = f"{len(records)}{share} images{weights}; {figures['seconds'] / len(records):.2f} s an image"
     style = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
     return "\n".join(
         [
@@ -80,7 +84,7 @@ def _added(run: Results, records: Sequence[Record], protocol: str) -> Mapping[st
 
 
 def _figures(figures: Mapping[str, Any]) -> str:
-    items = [f"<li>{escape(name)}<b>{figures[key]:.3f}</b></li>" for key, name in TITLES.items() if key in figures]
+    items = [f"<li>{escape(name)}<b>{shown(figures[key])}</b></li>" for key, name in TITLES.items() if key in figures]
     return f'<ul class="figures">{"".join(items)}</ul>'
 
 
@@ -89,9 +93,12 @@ def _charts(records: Sequence[Record], figures: Mapping[str, Any]) -> list[str]:
     if figures.get("per_class"):
         parts += ["<h2>Classes</h2>", charts.bars(figures["per_class"], "IoU over the whole set")]
     if figures.get("per_video"):
-        per_video = {name: (video["j"] + video["f"]) / 2 for name, video in figures["per_video"].items()}
-        parts += ["<h2>Videos</h2>", charts.bars(per_video, "J&F")]
-    parts += ["<h2>Images</h2>", charts.histogram([record.iou for record in records], "mean IoU of an image")]
+        per_video = {name: video for name, video in figures["per_video"].items() if None not in video.values()}
+        halves = {name: (video["j"] + video["f"]) / 2 for name, video in per_video.items()}
+        parts += ["<h2>Videos</h2>", charts.bars(halves, "J&F")]
+    ious = [record.iou for record in records if record.iou is not None]
+    if ious:
+        parts += ["<h2>Images</h2>", charts.histogram(ious, "mean IoU of an image")]
     if figures.get("reliability"):
         parts += ["<h2>Scores</h2>", charts.reliability(figures["reliability"])]
     return parts
@@ -99,13 +106,14 @@ def _charts(records: Sequence[Record], figures: Mapping[str, Any]) -> list[str]:
 
 def _images(run: Results, records: Sequence[Record]) -> list[str]:
     """Show both ends of the records, each image beside what was found and what is there."""
-    count = min(SHOWN, (len(records) + 1) // 2)
+    measured = [record for record in records if record.iou is not None]
+    count = min(SHOWN, (len(measured) + 1) // 2)
     try:
         dataset = read(run.setup.dataset, Path(run.setup.root), run.setup.split)
     except (DatasetError, OSError) as error:
         return [f'<p class="quiet">The images are not shown: {escape(str(error))}</p>']
     examples = {example.name: example for example in dataset.examples}
-    ends = {"Worst": records[:count], "Best": [r for r in records[: -count - 1 : -1] if r not in records[:count]]}
+    ends = {"Worst": measured[:count], "Best": [r for r in measured[: -count - 1 : -1] if r not in measured[:count]]}
     return [
         part
         for title, shown in ends.items()
@@ -118,7 +126,7 @@ def _images(run: Results, records: Sequence[Record]) -> list[str]:
 
 
 def _figure(run: Results, dataset: Dataset, record: Record, example: Example | None) -> str:
-    caption = f"<b>{escape(record.name)}</b>, IoU {record.iou:.3f}"
+    caption = f"<b>{escape(record.name)}</b>, IoU {shown(record.iou)}"
     if example is None:
         return f"<figure><figcaption>{caption}: no longer in the data set.</figcaption></figure>"
     try:
@@ -129,11 +137,11 @@ def _figure(run: Results, dataset: Dataset, record: Record, example: Example | N
     real = _index(truth)
     views = (image, overlay(image, drawn, len(labels)), overlay(image, real, len(labels)))
     titles = ("image", "found", "ground truth")
-    shown = (
+    pictures = (
         f'<img src="{_data(view)}" alt="{title}" title="{title}">' for view, title in zip(views, titles, strict=True)
     )
     keys = "".join(_key(labels, int(i), drawn, real) for i in np.union1d(drawn, real) if 0 < i <= len(labels))
-    return f'<figure><div class="row">{"".join(shown)}</div><figcaption>{caption}{keys}</figcaption></figure>'
+    return f'<figure><div class="row">{"".join(pictures)}</div><figcaption>{caption}{keys}</figcaption></figure>'
 
 
 def _index(truth: NDArray[np.generic]) -> NDArray[np.uint16]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from model.benchmarks.dataset import DatasetError
 from model.benchmarks.datasets import entry
@@ -77,7 +78,7 @@ class Measured:
     """One run's figures: its description, and how many of the data set's images they are over."""
 
     setup: Setup
-    figures: Mapping[str, float] = field(repr=False)
+    figures: Mapping[str, Any] = field(repr=False)
 
     @staticmethod
     def of(run: Results, protocol: str = "default") -> "Measured":
@@ -90,7 +91,7 @@ class Measured:
     def told(self, metric: str) -> str:
         """Return a figure in per cent with what it was measured on, or nothing where there is none."""
         images = int(self.figures["images"])
-        if not images or metric not in self.figures:
+        if not images or self.figures.get(metric) is None:
             return ""
         whole = f"{images} images" if images == self.setup.images else f"{images} of {self.setup.images} images"
         weights = f", weights {self.setup.weights}" if self.setup.weights else ""

@@ -60,20 +60,24 @@ def run(options: argparse.Namespace) -> int:
 
 def told(figures: Mapping[str, Any]) -> str:
     """Write figures as text for people: what is true of parts, and a last line for all."""
+    from model.benchmarks.metrics import shown
+
     end = f"{figures['images']} images in {figures['seconds']:.1f} s"
     if "j_and_f" in figures:
-        lines = [f"{name:24} J {video['j']:.3f}, F {video['f']:.3f}" for name, video in figures["per_video"].items()]
-        main = f"J&F {figures['j_and_f']:.3f}, J {figures['j']:.3f}, F {figures['f']:.3f}"
+        lines = [
+            f"{name:24} J {shown(video['j'])}, F {shown(video['f'])}" for name, video in figures["per_video"].items()
+        ]
+        main = f"J&F {shown(figures['j_and_f'])}, J {shown(figures['j'])}, F {shown(figures['f'])}"
         return "\n".join([*lines, f"{main}; {figures['objects']} descriptions; {end}"])
     if "oiou" in figures:
-        shares = ", ".join(f"{share:.3f} above {least}" for least, share in figures["precision_at"].items())
-        main = f"mIoU {figures['miou']:.3f}, oIoU {figures['oiou']:.3f}; {figures['objects']} objects: {shares}"
+        shares = ", ".join(f"{shown(share)} above {least}" for least, share in figures["precision_at"].items())
+        main = f"mIoU {shown(figures['miou'])}, oIoU {shown(figures['oiou'])}; {figures['objects']} objects: {shares}"
         return f"{main}; {end}"
     lines = [f"{label:24} {iou:.3f}" for label, iou in figures["per_class"].items()]
     main = (
-        f"mIoU {figures['miou']:.3f}, with background {figures['miou_with_background']:.3f}; labels: precision "
-        f"{figures['precision']:.3f}, recall {figures['recall']:.3f}; calibration error "
-        f"{figures['calibration_error']:.3f}"
+        f"mIoU {shown(figures['miou'])}, with background {shown(figures['miou_with_background'])}; labels: precision "
+        f"{shown(figures['precision'])}, recall {shown(figures['recall'])}; calibration error "
+        f"{shown(figures['calibration_error'])}"
     )
     return "\n".join([*lines, f"{main}; {end}"])
 

@@ -30,13 +30,15 @@ Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure and its interval."""
+    """A figure and its interval; None where nothing was measured."""
 
-    value: float
-    low: float
-    high: float
+    value: float | None
+    low: float | None
+    high: float | None
 
     def __str__(self) -> str:
+        if self.value is None:
+            return "none"
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
@@ -66,20 +68,28 @@ class Counts:
         hit = weights @ self.hit
         union = weights @ (self.truth + self.found) - hit
         iou = np.divide(hit, union, out=np.zeros_like(hit), where=union > 0)
-        return np.asarray(iou.sum(axis=1) / np.maximum(1, (union > 0).sum(axis=1)))
+        return quotient(iou.sum(axis=1), (union > 0).sum(axis=1))
 
 
 def share(right: NDArray[np.float64], of: NDArray[np.float64]) -> Statistic:
     """Return the statistic `right / of`, both counted for each image [images]."""
-    return lambda weights: np.asarray((weights @ right) / np.maximum(1e-9, weights @ of))
+    return lambda weights: quotient(weights @ right, weights @ of)
+
+
+def quotient(part: NDArray[np.float64], whole: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Return `part / whole`, nan where the whole is nothing."""
+    return np.asarray(np.divide(part, whole, out=np.full(part.shape, np.nan), where=np.asarray(whole) > 0))
 
 
 def figure(statistic: Statistic, images: int, seed: int = 0) -> Figure:
-    """Return a statistic of all images, and its interval."""
+    """Return a statistic of all images, and its interval over the resamples in which there is something to measure."""
+    value = float(statistic(np.ones((1, images)))[0]) if images else float("nan")
+    if np.isnan(value):
+        return Figure(None, None, None)
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(images, np.full(images, 1 / images), size=RESAMPLED).astype(np.float64)
-    low, high = np.quantile(statistic(drawn), (0.025, 0.975))
-    return Figure(float(statistic(np.ones((1, images)))[0]), float(low), float(high))
+    low, high = np.nanquantile(statistic(drawn), (0.025, 0.975))
+    return Figure(value, float(low), float(high))
 
 
 def report(root: Path, segmenter: Segmenter, limit: int | None = None) -> dict[str, Figure]:
@@ -108,7 +118,7 @@ def report(root: Path, segmenter: Segmenter, limit: int | None = None) -> dict[s
         other = counts[name].miou
         figures[f"gain, {name} to loop"] = figure(_difference(loop, other), len(examples))
     oracle = counts["oracle"].miou
-    figures["loop / only present queries"] = figure(lambda w: loop(w) / np.maximum(1e-9, oracle(w)), len(examples))
+    figures["loop / only present queries"] = figure(lambda w: quotient(loop(w), oracle(w)), len(examples))
     for prompts in PROMPTS:
         name = f"true mask named by {' + '.join(prompts)}"
         figures[name] = _named(segmenter, replace(base, prompts=prompts), dataset, examples)

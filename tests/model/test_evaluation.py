@@ -21,6 +21,7 @@ from model.benchmarks.figures import Tally
 from model.benchmarks.plans import Plan
 from model.benchmarks.records import ObjectRecord, Record, compare
 from model.benchmarks.results import open_run, runs
+from model.commands.evaluate import told
 from model.presets import DEMO, preset
 from model.segmentation import Segmentation
 from model.segmenter import Segmenter
@@ -99,6 +100,46 @@ def test_frames_are_averaged_by_object_and_objects_by_all() -> None:
     assert (figures["j"], figures["f"]) == pytest.approx((0.5, (0.75 + 1 + 0) / 3))
     assert figures["j_and_f"] == pytest.approx((0.5 + 1.75 / 3) / 2)
     assert figures["per_video"] == {"a": pytest.approx({"j": 0.75, "f": 0.875}), "b": {"j": 0, "f": 0}}
+
+
+def test_what_is_found_where_nothing_is_known_is_neither_right_nor_wrong() -> None:
+    dataset = Dataset("folder", "all", "labels", (), ("cat",))
+    truth = Known([IGNORE, IGNORE, IGNORE], [0, 0, 0])
+    assert compare(dataset, example("a", truth, "cat"), found(cat=[[1, 0, 0], [0, 0, 0]])).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "records", "none"),
+    [
+        (
+            Dataset("folder", "all", "labels", (), ("cat",)),
+            (),
+            ("miou", "miou_with_background", "precision", "recall", "calibration_error"),
+        ),
+        (
+            Dataset("folder", "all", "labels", (), ("cat",)),
+            (Record("a", 1, None, ((0, 0, 6),)),),  # no cat, and none found
+            ("miou", "precision", "recall", "calibration_error"),
+        ),
+        (Dataset("refcoco", "val", "objects", ()), (), ("miou", "oiou")),
+        (Dataset("ref-davis", "val", "video", ()), (), ("miou", "j_and_f", "j", "f")),
+    ],
+)
+def test_figures_of_nothing_are_none(dataset: Dataset, records: tuple[Record, ...], none: tuple[str, ...]) -> None:
+    tally = Tally(dataset_scheme(dataset))
+    for record in records:
+        tally.add(record)
+    figures = json.loads(json.dumps(tally.figures()))
+    assert {name for name, figure in figures.items() if figure is None} == set(none)
+    assert tally.running() == "mIoU none"
+    assert told(figures).count("none") >= len(none) - (dataset.task == "video"), "`miou` is `j`"
+
+
+def test_an_image_without_any_label_has_no_iou() -> None:
+    dataset = Dataset("folder", "all", "labels", (), ("cat",))
+    record = compare(dataset, example("a", Known([0, 0, 0], [0, 0, 0]), "cat"), found())
+    assert record.iou is None
+    assert Record.from_json(json.loads(json.dumps(record.as_json()))) == record
 
 
 @pytest.mark.parametrize(

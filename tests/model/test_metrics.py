@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, jaccard_score
 
-from model.benchmarks.metrics import confusion, jaccard, overlap, quality, referring
+from model.benchmarks.metrics import confusion, jaccard, mean, overlap, quality, referring, shown
 
 
 def test_confusion_leaves_out_what_is_ignored() -> None:
@@ -34,8 +34,13 @@ def test_without_background(protocol: str, first: float) -> None:
 
 
 def test_nothing_to_measure() -> None:
-    assert quality(np.zeros((2, 2), np.int64)).miou == 0
-    assert referring([]).miou == referring([]).oiou == 0
+    figures = quality(np.zeros((2, 2), np.int64))
+    assert (figures.miou, figures.miou_with_background, figures.per_class) == (None, None, {})
+    assert referring([]).miou is referring([]).oiou is None
+    assert set(referring([]).precision.values()) == {None}
+    assert referring([(0, 0)]).oiou is None, "an object without a pixel, where none was drawn"
+    assert shown(mean([])) == "none"
+    assert shown(mean([0.5])) == "0.500"
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -39,6 +39,15 @@ def test_a_page_stands_alone(run: Results, tmp_path: Path, capsys: pytest.Captur
         assert len(re.findall(rf"<{tag}\b", bare)) == bare.count(f"</{tag}>")
 
 
+def test_images_without_a_figure_are_neither_best_nor_worst(run: Results, tmp_path: Path) -> None:
+    for record in run.records().values():
+        run.add(replace(record, iou=None, confusion=(), findings=(), present=0), run.mask(record.name))
+    write(run, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "<li>mIoU<b>none</b></li>" in page
+    assert "<figure" not in page
+
+
 def test_images_that_are_gone_are_told(run: Results, tmp_path: Path) -> None:
     moved = Results(tmp_path / "other", replace(run.setup, root=str(tmp_path / "nowhere")))
     moved.begin()

@@ -360,7 +360,7 @@ def test_the_summary_counts_labels_scores_and_reasons(world: World) -> None:
         world.deliver()
     found = tally(world.jobs, PROJECT, bulk.plan.version, ["cat", "dog", "moai"])
     assert (found.done, found.empty, found.failed) == (9, 6, {"404": 1})
-    assert found.labels == (LabelTally("cat", 3, 0.75), LabelTally("dog", 0, 0.0), LabelTally("moai", 0, 0.0))
+    assert found.labels == (LabelTally("cat", 3, 0.75), LabelTally("dog", 0, None), LabelTally("moai", 0, None))
     assert found.seconds is not None
     assert as_text(found).splitlines() == [
         "label    found in         mean score",

@@ -18,6 +18,7 @@ from backend.bulk import sample
 from backend.bulk.run import BulkError
 from backend.bulk.sample import Estimate, Trial, estimate, estimate_text
 from backend.bulk.sample_page import labels_of, overlay, page
+from backend.bulk.tally import as_text, count
 from backend.corrections.records import ScoreBook
 from backend.images.fetcher import ImageUnavailable
 from backend.labeling.parsing import parse_config, pictures
@@ -150,7 +151,7 @@ def test_no_room_is_told(world: DrawingWorld, monkeypatch: pytest.MonkeyPatch) -
         sample.ask(world.jobs, sample.choose(world.studio, world.plan(), 3))
 
 
-def trial(*labels: str, seconds: float = 2.0, **scores: float) -> Trial:
+def trial(*labels: str, seconds: float | None = 2.0, **scores: float) -> Trial:
     config = parse_config(CONFIG, "demo")
     regions = [brush.region(CAT, label, "mask", "image", 0.9, label) for label in labels]
     job = Job(1, 7, one_image("/a.png"), config, config.version(), trial=True)
@@ -166,6 +167,23 @@ def test_the_estimate_is_of_what_was_finished() -> None:
         "1.8 MB in Redis."
     )
     assert estimate([failed], 10, 1) is None
+
+
+def test_no_time_is_told_where_none_is_known() -> None:
+    found = estimate([trial(seconds=None)], tasks=3600, workers=2)
+    assert found is not None
+    assert (found.seconds_each, found.seconds) == (None, None)
+    assert estimate_text(found).startswith("3600 tasks take about")
+
+
+def test_shares_and_means_of_no_task_are_none() -> None:
+    found = count([], ["cat"])
+    assert json.loads(json.dumps(found.to_json()))["labels"] == [{"label": "cat", "tasks": 0, "mean_score": None}]
+    assert as_text(found).splitlines() == [
+        "label    found in         mean score",
+        "cat           0 (   none)",
+        "nothing       0 (   none)",
+    ]
 
 
 def test_each_label_is_shown_with_the_score_that_decided() -> None:

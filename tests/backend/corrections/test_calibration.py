@@ -10,10 +10,12 @@ from backend.corrections.calibration import (
     Sample,
     Table,
     best_thresholds,
+    better,
     conformal_cut,
     decide,
     fit_presence,
     halves,
+    judged,
     miou,
     propose,
     samples_of,
@@ -61,7 +63,7 @@ def test_wrong_regions_with_low_scores_are_left_out() -> None:
     assert set(proposal.thresholds) == {"cat", "dog"}
     assert all(0.15 < threshold < 0.45 for threshold in proposal.thresholds.values())
     assert proposal.held_out is not None
-    assert proposal.held_out.after > proposal.held_out.before + 0.2
+    assert (proposal.held_out.gain or 0) > 0.2
     assert proposal.held_out.tasks == proposal.fitted == 20
 
 
@@ -97,12 +99,57 @@ def test_scores_that_mislead_change_nothing() -> None:
         (Outcome(20, 0.6, 0.604, 0.99, 0.1, 0.1), False, "No gain"),
         (Outcome(20, 0.6, 0.5, 0.0, 0.1, 0.1), False, "No gain"),
         (Outcome(20, 0.6, 0.7, 0.85, 0.1, 0.1), False, "Not sure enough"),
+        (Outcome(20, 0.0, None, None, None, None), False, "Nothing to measure: mIoU 0.000 -> none on 20"),
+        (Outcome(20, None, None, None, None, None), False, "Nothing to measure: mIoU none -> none on 20"),
     ],
 )
 def test_a_proposal_must_gain_and_be_sure_of_it(outcome: Outcome, accepted: bool, words: str) -> None:
     decided = decide(Proposal(False, "", {"cat": 0.3}, 20, outcome))
     assert decided.accepted is accepted
     assert words in decided.reason
+
+
+def test_nothing_drawn_and_nothing_submitted_is_no_figure() -> None:
+    """It was an mIoU of 1, and a share of 0 that is missed."""
+    table = Table.of([Sample(task, "cat", 0.2, 0, 0, 0) for task in range(20)])
+    assert miou(*table.areas({})) is None
+    assert miou(*Table.of([]).areas({})) is None
+    assert judged(table, table, {}, 0) == Outcome(20, None, None, None, None, None)
+    assert not propose([Sample(task, "cat", 0.2, 0, 0, 0) for task in range(20)], {}).accepted
+
+
+def test_wrong_regions_alone_are_no_gain_when_they_go() -> None:
+    """20 tasks with nothing but a wrong cat: without it there is nothing that could be measured."""
+    samples = [drawn(task, "cat", 0.2, False) for task in range(20)]
+    table = Table.of(samples)
+    assert (miou(*table.areas({})), miou(*table.areas({"cat": 0.5}))) == (0, None)
+    assert judged(table, table, {"cat": 0.5}, 0) == Outcome(20, 0.0, None, None, None, None)
+    assert not propose(samples, {}).accepted
+
+
+@pytest.mark.parametrize(
+    ("reached", "value", "expected"),
+    [(0.6, 0.5, True), (0.5, 0.5, False), (None, 0.5, False), (0.5, None, False), (None, None, False)],
+)
+def test_only_what_was_measured_is_better(reached: float | None, value: float | None, expected: bool) -> None:
+    assert better(reached, value) is expected
+
+
+def test_without_scores_no_thresholds_follow() -> None:
+    samples = [Sample(task, "cat", 0.0, 100 * (task % 2), 100, 0) for task in range(40)]
+    table = Table.of(samples)
+    assert fit_presence(table.scores, table.submitted > 0, table.labels) is None
+    assert best_thresholds(table, {}) == {}
+    for most in (None, 0.5):
+        assert propose(samples, {}, miss_at_most=most).thresholds == {}
+
+
+def test_what_was_not_compared_gives_no_samples() -> None:
+    change = (Change("cat", 10, 10, 10, 1.0),)
+    known = Correction(1, 1, 1, "v", 1.0, None, (4, 4), change, {"cat": 0.5})
+    later = Correction(1, 1, 2, "v", 2.0, None, (0, 0), (), {}, not_compared="broken")
+    other = Correction(1, 2, 3, "v", 3.0, None, (0, 0), (), {}, not_compared="broken")
+    assert samples_of([known, later, other], "v") == [Sample(1, "cat", 0.5, 10, 10, 10)]
 
 
 def test_thresholds_never_go_below_what_was_drawn() -> None:
@@ -115,6 +162,7 @@ def test_a_label_seen_rarely_stays_near_the_others() -> None:
     samples += [drawn(task, "moai", 0.5, False) for task in (1, 2, 3)]
     table = Table.of(samples)
     fitted = fit_presence(table.scores, table.submitted > 0, table.labels)
+    assert fitted is not None
     shared = Presence(fitted.slope, fitted.intercept, {}).threshold("moai", 0.5)
     own = fitted.threshold("moai", 0.5)
     assert shared < own < 0.5, "three wrong regions at 0.5 raise its threshold, but not beyond 0.5"
@@ -137,6 +185,7 @@ def _mean_error(prior: float) -> float:
         scores = 1 / (1 + np.exp(-logits))
         labels = [str(number) for number in range(12)]
         fitted = fit_presence(scores, present, labels, prior)
+        assert fitted is not None
         found = np.array([fitted.intercept + fitted.offsets[label] for label in labels]) / fitted.slope
         errors.append(float(np.abs(found - offsets).mean()))
     return float(np.mean(errors))
@@ -146,6 +195,7 @@ def _mean_error(prior: float) -> float:
 def test_a_fit_is_always_finite(points: list[tuple[float, bool]]) -> None:
     scores = np.array([[score] for score, _ in points])
     fitted = fit_presence(scores, np.array([[there] for _, there in points]), ["cat"])
+    assert fitted is not None
     assert np.isfinite([fitted.slope, fitted.intercept, fitted.offsets["cat"]]).all()
     assert 0 <= fitted.probability("cat", 0.5) <= 1
 
@@ -203,6 +253,7 @@ def test_missing_at_most_says_how_many_tasks_it_takes() -> None:
     promised = propose(world(80), {}, miss_at_most=0.2)
     assert promised.accepted
     assert promised.held_out is not None
+    assert promised.held_out.missed is not None
     assert promised.held_out.missed <= 0.2
 
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
+import re
 import time
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -10,11 +13,12 @@ import pytest
 from redis import Redis
 
 from backend import store
-from backend.corrections.corrector import Corrector, prediction_of
-from backend.corrections.records import Change, Correction, Corrections, Kind, ScoreBook, is_ours
+from backend.corrections.corrector import Corrector, prediction_of, scores_of
+from backend.corrections.records import REASON, Change, Correction, Corrections, Kind, ScoreBook, is_ours
 from backend.masks import brush
 from backend.settings import Settings
 from backend.studio.client import StudioUnavailable
+from tests.backend.corrections.shapes import box, square
 
 OURS = "car-demo-0123abcd-4567cdef"
 NOON = "2026-11-20T12:00:00.000000Z"
@@ -161,7 +165,6 @@ def test_many_at_once(corrector: Corrector, studio: StudioWithAnnotations) -> No
         annotation(3, was_cancelled=True, parent_prediction=1),
         annotation(3, parent_prediction=2),  # somebody else's
         annotation(3, created_at="2026-11-20T11:59:00Z"),  # older than the prediction
-        annotation(3, {**region("cat", 5), "original_width": 3}, parent_prediction=1),
     ],
 )
 def test_what_there_is_nothing_to_compare_with_does_not_count(
@@ -170,6 +173,98 @@ def test_what_there_is_nothing_to_compare_with_does_not_count(
     studio.given[7].append(prediction(2, region("cat", 50), version="another-model"))
     studio.made[7] = [made]
     assert corrector.compare_task(1, 7) == 0
+    assert kept(corrector) == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ({"original_width": 3}, "different size"),
+        ({"value": None}, "no value"),
+        ({"original_width": 10**6, "original_height": 10**6}, "more than the"),
+        ({"value": {"brushlabels": ["cat"], "rle": [1, 2]}}, "brush RLE begins with"),
+        ({"value": {"brushlabels": ["cat" * 500]}, "type": "x" * 500}, "none of the shapes|a region of type"),
+    ],
+)
+def test_what_cannot_be_compared_is_counted_with_the_reason(
+    corrector: Corrector,
+    studio: StudioWithAnnotations,
+    caplog: pytest.LogCaptureFixture,
+    broken: dict[str, Any],
+    reason: str,
+) -> None:
+    other = annotation(4, region("cat", 50), region("dog", 10), parent_prediction=1)
+    studio.made[7] = [annotation(3, {**region("cat", 5), **broken}, parent_prediction=1, lead_time=1e400), other]
+    assert corrector.compare_task(1, 7) == 1, "the other one"
+    found = {one.annotation: one for one in kept(corrector)}
+    assert re.search(reason, found[3].not_compared)
+    assert len(found[3].not_compared) <= REASON
+    assert (found[3].accepted, found[3].iou, found[3].changes, found[3].seconds) == (None, None, (), None)
+    assert (found[4].accepted, found[4].iou, found[4].not_compared) == (True, 1.0, "")
+    assert "annotation 3 of task 7 is not compared" in caplog.text
+
+
+@pytest.mark.parametrize("result", [None, 5, {"a": 1}, "cat", [5], [None], [[]]])
+def test_a_result_that_is_none_stops_nothing(
+    corrector: Corrector, studio: StudioWithAnnotations, result: object
+) -> None:
+    studio.made[7] = [{**annotation(3, parent_prediction=1), "result": result}]
+    assert corrector.compare_task(1, 7) == (result is None)
+    (found,) = kept(corrector)
+    assert bool(found.not_compared) == (result is not None)
+
+
+def test_an_empty_prediction_that_was_submitted_is_accepted_and_has_no_iou(
+    corrector: Corrector, studio: StudioWithAnnotations
+) -> None:
+    studio.given[7] = [prediction(1)]
+    studio.made[7] = [annotation(3, parent_prediction=1)]
+    assert corrector.compare_task(1, 7) == 1
+    (found,) = kept(corrector)
+    assert (found.accepted, found.iou, found.not_compared) == (True, None, "")
+
+
+def test_polygons_and_rectangles_are_compared(corrector: Corrector, studio: StudioWithAnnotations) -> None:
+    """By hand: a cat moved by half its side has 50 of 150 pixels, a dog twice as high 100 of 200, the moai is gone."""
+    predicted = [square("cat", 10, 10), box("dog", 50, 10, 10, 10), square("moai", 30, 30)]
+    submitted = [square("cat", 15, 10), box("dog", 50, 10, 10, 20)]
+    studio.given[7] = [prediction(1, *(one | {"score": 0.5} for one in predicted))]
+    studio.made[7] = [annotation(3, *submitted, parent_prediction=1)]
+    assert corrector.compare_task(1, 7) == 1
+    (found,) = kept(corrector)
+    assert {change.label: change.kind for change in found.changes} == {
+        "cat": Kind.CHANGED,
+        "dog": Kind.CHANGED,
+        "moai": Kind.REMOVED,
+    }
+    ious = {change.label: change.iou for change in found.changes}
+    assert ious == pytest.approx({"cat": 1 / 3, "dog": 1 / 2, "moai": 0})
+    assert found.iou == pytest.approx((1 / 3 + 1 / 2) / 3)
+    assert not found.accepted
+    assert found.scores == {"cat": 0.5, "dog": 0.5, "moai": 0.5}, "read from regions of every kind"
+
+
+@pytest.mark.parametrize(
+    ("score", "expected"),
+    [(0.5, {"cat": 0.75}), (0.9, {"cat": 0.9}), (None, {"cat": 0.75}), ("0.9", {"cat": 0.75}), (1e400, {"cat": 0.75})],
+)
+def test_scores_are_those_of_the_best_region_of_a_label(score: object, expected: dict[str, float]) -> None:
+    regions = [region("cat", 5), {**box("cat", 0, 0, 5, 5), "score": score}, {"type": "choices", "score": 1}]
+    assert scores_of(prediction(1, *regions)) == expected
+
+
+def test_records_of_earlier_releases_are_read(redis: Redis, settings: Settings) -> None:
+    """They looked at brushes only: one without any change is of polygons, or of nothing; nobody knows."""
+    corrections, old = Corrections(redis, settings), []
+    for one in (made_up(4), replace(made_up(4), annotation=41, changes=())):
+        data = asdict(one)
+        del data["not_compared"]
+        old.append(data)
+    redis.hset(store.corrections_key(1), "4", zlib.compress(json.dumps(old).encode()))
+    first, second = corrections.of_task(1, 4)
+    assert first == made_up(4)
+    assert (second.accepted, second.iou) == (None, None)
+    assert "--rebuild" in second.not_compared
 
 
 def test_a_comparison_outlives_its_prediction(corrector: Corrector, studio: StudioWithAnnotations) -> None:

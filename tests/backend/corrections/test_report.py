@@ -5,6 +5,8 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +15,14 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from backend.app import create_app
-from backend.corrections.file import COMMON, TAKEN_AWAY, overlays, plot_days, plot_labels, plot_scores
+from backend.corrections.comparison import compare
+from backend.corrections.file import COMMON, TAKEN_AWAY, overlays, plot_days, plot_labels, plot_scores, write_html
 from backend.corrections.proposals import Outcome, Proposal, keep
 from backend.corrections.records import Change, Correction, Corrections
 from backend.corrections.report import as_csv, as_json, as_text, bootstrap, report, wilson
 from backend.settings import Settings
+from backend.studio.client import StudioError
+from tests.backend.corrections.shapes import box, square
 
 DAY = 86_400.0
 
@@ -56,7 +61,7 @@ def test_three_corrections_summed_up() -> None:
 
 @pytest.mark.parametrize(
     ("hits", "count", "low", "high"),
-    [(0, 0, 0, 1), (0, 10, 0, 0.278), (5, 10, 0.237, 0.763), (10, 10, 0.722, 1)],  # as in tables of Wilson's interval
+    [(0, 10, 0, 0.278), (5, 10, 0.237, 0.763), (10, 10, 0.722, 1)],  # as in tables of Wilson's interval
 )
 def test_wilson(hits: int, count: int, low: float, high: float) -> None:
     found = wilson(hits, count)
@@ -103,9 +108,70 @@ def test_json_and_text() -> None:
     assert "--rebuild" in as_text(report(1, ()))
 
 
+REASON = "a region of type 'polygonlabels' cannot be read: it has no value"
+NOT_COMPARED = replace(correction(4, day=3, seconds=1000), not_compared=REASON, scores={"cat": 0.9})
+EMPTY = correction(5, day=4, seconds=None)
+
+
+def test_what_was_not_compared_is_counted_and_in_no_figure() -> None:
+    found = report(1, (*THREE, NOT_COMPARED))
+    assert found.not_compared == 1
+    assert found.problems == (NOT_COMPARED,)
+    assert replace(found, not_compared=0, problems=()) == report(1, THREE)
+    told = json.loads(json.dumps(as_json(found)))
+    assert told["not_compared"] == 1
+    assert told["problems"] == [{"task": 4, "annotation": 4, "reason": REASON}]
+    assert "not compared           1 (left out of all figures)" in as_text(found)
+    assert f"task 4, annotation 4: {REASON}" in as_text(found)
+    *_, last = csv.DictReader(io.StringIO(as_csv((*THREE, NOT_COMPARED))))
+    assert (last["task"], last["label"], last["what"], last["iou"], last["reason"]) == (
+        "4",
+        "",
+        "not compared",
+        "",
+        REASON,
+    )
+
+
+@pytest.mark.parametrize("corrections", [(), (NOT_COMPARED,)])
+def test_figures_of_nothing_are_none(corrections: tuple[Correction, ...]) -> None:
+    """The report once said: accepted as they were 100 %, mean IoU 1.000."""
+    found = report(1, corrections)
+    nothing = {"value": None, "low": None, "high": None, "count": 0}
+    told = json.loads(json.dumps(as_json(found)))
+    assert (told["accepted"], told["iou"], told["seconds"]) == (nothing, nothing, None)
+    assert (found.annotations, found.labels, found.days, found.worst) == (0, (), (), ())
+    if corrections:
+        assert "accepted as they were  none\nmean IoU               none" in as_text(found)
+    for text in (as_text(found), as_csv(corrections)):
+        assert "100%" not in text
+        assert "1.000" not in text
+
+
+def test_an_empty_prediction_that_was_submitted_is_accepted_and_has_no_iou() -> None:
+    found = report(1, (EMPTY,))
+    assert (found.annotations, found.accepted.value, found.iou.value, found.days[0].iou) == (1, 1.0, None, None)
+    assert found.worst == ()
+    assert report(1, (*THREE, EMPTY)).iou == report(1, THREE).iou
+
+
+def test_polygons_and_rectangles_by_hand() -> None:
+    """Task 1 untouched, task 2 moved by half its side (1/3), task 3 deleted (0): (1 + 1/3 + 0) / 3, one of three."""
+    results = {
+        1: (square("cat", 10, 10), [square("cat", 10, 10)]),
+        2: (box("cat", 10, 10, 10, 10), [box("cat", 10, 15, 10, 10)]),
+        3: (square("cat", 10, 10), []),
+    }
+    corrections = [correction(task, *compare([before], after)[1]) for task, (before, after) in results.items()]
+    found = report(1, corrections)
+    assert (found.accepted.value, found.iou.value) == pytest.approx((1 / 3, 4 / 9))
+    assert found.labels[0].kinds == {"untouched": 1, "changed": 1, "added": 0, "removed": 1}
+    assert [one.task for one in found.worst] == [3, 2]
+
+
 def test_plots_are_pictures() -> None:
     found = report(1, THREE)
-    for plot in (plot_labels(found), plot_days(found), plot_scores(THREE)):
+    for plot in (plot_labels(found), plot_days(report(1, (*THREE, EMPTY))), plot_scores(THREE)):
         assert plot.startswith("data:image/svg+xml;base64,")
 
 
@@ -141,6 +207,42 @@ def test_the_page(client, redis: Redis) -> None:  # type: ignore[no-untyped-def]
     assert "&lt;dog&gt;" in page
     assert "<dog>" not in page
     assert "Start Training" in page
+
+
+def test_the_page_says_what_was_not_compared(client, redis: Redis, settings: Settings) -> None:  # type: ignore[no-untyped-def]
+    corrections = Corrections(redis, settings)
+    for one in (NOT_COMPARED, EMPTY):
+        corrections.replace(1, one.task, [one])
+    page = client.get("/corrections?project=1").get_data(as_text=True)
+    assert "<b>1</b>not compared, in no figure" in page
+    assert "annotation 4: a region of type &#39;polygonlabels&#39; cannot be read" in page
+    corrections.replace(2, 4, [NOT_COMPARED])
+    page = client.get("/corrections?project=2").get_data(as_text=True)
+    assert "<b>none</b>submitted as predicted" in page
+    assert "<b>none</b>mean IoU" in page
+    assert "100 %" not in page
+
+
+class StudioIsAway:
+    """Label Studio that answers nothing: the file is written without pictures."""
+
+    def authorization(self) -> dict[str, str]:
+        return {}
+
+    def project(self, number: int) -> None:
+        raise StudioError("away")
+
+
+@pytest.mark.parametrize("corrections", [(NOT_COMPARED,), (*THREE, NOT_COMPARED, EMPTY)])
+def test_the_file_says_what_was_not_compared(
+    settings: Settings, tmp_path: Path, corrections: tuple[Correction, ...]
+) -> None:
+    found = report(1, corrections)
+    write_html(tmp_path / "report.html", found, corrections, None, StudioIsAway(), settings)  # type: ignore[arg-type]
+    text = (tmp_path / "report.html").read_text()
+    assert "<b>1</b>not compared, in no figure" in text
+    assert ("<b>none</b>mean IoU" in text) == (len(corrections) == 1)
+    assert text.count('alt="Plot"') == (0 if len(corrections) == 1 else 3)
 
 
 def test_the_page_of_a_project_without_corrections(client) -> None:  # type: ignore[no-untyped-def]

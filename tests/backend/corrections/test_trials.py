@@ -11,7 +11,7 @@ import pytest
 
 from backend.corrections import calibrate_folder
 from backend.corrections.calibrate_folder import as_text, read_folder
-from backend.corrections.proposals import Outcome, Proposal
+from backend.corrections.proposals import Outcome, Proposal, ProposalError
 from backend.corrections.trials import Example, Setting, Trials
 from backend.settings import Settings
 from model.presets import Preset, preset
@@ -147,3 +147,20 @@ def test_the_table_shows_each_split_and_their_spread() -> None:
     shown = as_text(found, 30, 20)
     assert "gain of 2 splits: +0.050, standard deviation 0.014" in shown
     assert "Too few" in as_text({0: Proposal(False, "Too few", {})}, 3, 2)
+    nothing = as_text({0: Proposal(False, "", {}, 15, Outcome(15, None, None, None, None, None))}, 30, 20)
+    assert nothing.count("none") == 5
+
+
+def test_masks_of_another_size_than_the_image_are_named() -> None:
+    other = Example(7, lambda: np.zeros((20, 20, 3), np.uint8), lambda: {"cat": np.ones((20, 21), bool)})
+    with pytest.raises(ProposalError, match="regions of task 7 are of another size"):
+        Trials(Sees(), vocabulary(LABELS), [other]).samples(START, [7])  # type: ignore[arg-type]
+
+
+def test_what_is_found_is_drawn_as_the_project_draws() -> None:
+    """The cat's mask has 5 x 6 pixels; a project of squares would draw all of the image."""
+    wanted = Example(1, lambda: np.ones((20, 20, 3), np.uint8), lambda: {"cat": np.ones((20, 20), bool)})
+    best = Setting(0.4, 0.7, ())
+    plain = Trials(Sees(), vocabulary(LABELS), [wanted]).samples(best, [1])  # type: ignore[arg-type]
+    boxed = Trials(Sees(), vocabulary(LABELS), [wanted], drawn=np.ones_like).samples(best, [1])  # type: ignore[arg-type]
+    assert [(one.predicted, one.common) for one in (plain[0], boxed[0])] == [(30, 30), (400, 400)]

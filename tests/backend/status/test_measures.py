@@ -36,7 +36,7 @@ def test_a_stage_may_have_several_parts() -> None:
 def test_a_histogram_of_nothing() -> None:
     assert measures.histograms({}) == {}
     nothing = Histogram((0,) * (len(BOUNDS) + 1), 0.0)
-    assert (nothing.cumulative()[-1], nothing.mean) == (("+Inf", 0), 0.0)
+    assert (nothing.cumulative()[-1], nothing.mean) == (("+Inf", 0), None)
 
 
 IDLE = Minute(0, 0.0)

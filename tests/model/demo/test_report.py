@@ -33,6 +33,18 @@ def test_an_interval_holds_its_figure() -> None:
     assert "0.750" in table({"test": {"kept": made}})
 
 
+def test_figures_of_nothing_are_none() -> None:
+    nothing = Counts.of([Record("a", 0.0, None, ((0, 0, 10),))], 3)
+    right, asked = np.zeros(4), np.zeros(4)
+    for made in (figure(nothing.miou, 1), figure(share(right, asked), 4), figure(nothing.miou, 0)):
+        assert (made.value, made.low, made.high, str(made)) == (None, None, None, "none")
+
+
+def test_an_interval_is_over_resamples_that_measure_something() -> None:
+    made = figure(share(np.array([1.0, 0]), np.array([1.0, 0])), 2)
+    assert (made.value, made.low, made.high) == (1, 1, 1)
+
+
 @pytest.mark.slow
 def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["draw", "tune", "--count", "1", "--out", str(tmp_path / "tune")]) == 0
