@@ -20,15 +20,12 @@ from backend.connections import Connections, compare_soon
 from backend.convergence import Convergence
 from backend.converger import POLL_SECONDS, Converger
 from backend.corrections.corrector import Corrector
-from backend.delivery import Delivery
 from backend.predict import Predictor
-from backend.provenance import Holdings
 from backend.pusher import Pusher
 from backend.queue.cancel import cancel_outdated, current_version, open_jobs
 from backend.queue.job import task_of
-from backend.queue.jobs import Jobs
 from backend.queue.sweep import renew_outdated, sweep
-from backend.reconcile import Reconciler
+from backend.reconcile import reconciler_of
 from backend.settings import Settings
 from backend.studio.client import Studio, StudioError, StudioUnavailable
 from backend.webhooks import Webhooks
@@ -54,12 +51,10 @@ class Courier:
     def __init__(self, settings: Settings, studio: Studio | None = None):
         self.settings = settings
         self.redis: Redis = store.connect(settings.redis_url, patient=True)
-        self.jobs = Jobs(self.redis, settings)
-        self.delivery = Delivery(self.redis, self.jobs, settings.car_verify_seconds)
         self.studio = studio or Studio(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
-        holdings = Holdings(self.redis, settings)
-        self.reconciler = Reconciler(self.studio, self.jobs, self.delivery, holdings)
-        self.pusher = Pusher(self.studio, self.jobs, self.delivery, holdings, self.reconciler)
+        self.reconciler = reconciler_of(self.redis, settings, self.studio)
+        self.jobs, self.delivery = self.reconciler.jobs, self.reconciler.delivery
+        self.pusher = Pusher(self.reconciler)
         self.connections = Connections(self.redis, settings, self.studio)
         self.corrector = Corrector(self.redis, settings, self.studio)
         self.webhooks = Webhooks(

@@ -12,12 +12,11 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from backend.delivery import Delivery, backoff
-from backend.provenance import Holdings, Origin, Prediction, Shown, begun_with, fits, ours, same_regions
+from backend.delivery import backoff
+from backend.provenance import Origin, Prediction, Shown, begun_with, fits, ours, same_regions
 from backend.queue.job import Job
-from backend.queue.jobs import Jobs
-from backend.reconcile import Reconciler, Task, by_project, read_tasks, served
-from backend.studio.client import WHOLE_PAGE, Studio, StudioError, StudioUnavailable
+from backend.reconcile import Reconciler, Task, by_project, read_tasks
+from backend.studio.client import WHOLE_PAGE, StudioError, StudioUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +27,12 @@ PUSH_AT_ONCE = WHOLE_PAGE
 class Pusher:
     """The courier's part that delivers."""
 
-    def __init__(self, studio: Studio, jobs: Jobs, delivery: Delivery, holdings: Holdings, reconciler: Reconciler):
-        self.studio = studio
-        self.jobs = jobs
-        self.delivery = delivery
-        self.holdings = holdings
+    def __init__(self, reconciler: Reconciler):
         self.reconciler = reconciler
+        self.studio = reconciler.studio
+        self.jobs = reconciler.jobs
+        self.delivery = reconciler.delivery
+        self.holdings = reconciler.holdings
         self.is_studio_away = False
         """Whether the last push failed because Label Studio did not answer."""
 
@@ -66,7 +65,7 @@ class Pusher:
             self.reconciler.project_is_gone(project)
             return
         missing: dict[str, dict[str, Any]] = {}
-        changed: dict[int, Task] = {}
+        changed: list[int] = []
         for job_id, job in jobs.items():
             task = tasks.get(job.task)
             if task is not None and fits(job, task):
@@ -77,10 +76,10 @@ class Pusher:
             log.info("task %s of project %s %s; its prediction is dropped", job.task, project, _why(task))
             self.delivery.drop(job_id)
             if task is not None:
-                changed[job.task] = task
+                changed.append(job.task)
         self._push(project, jobs, missing)
         self._check_pushed(project, {job_id: jobs[job_id] for job_id in missing})
-        self._show_present(project, list(changed.values()))
+        self.reconciler.show_present_of(project, changed)
 
     def _missing(self, job_id: str, job: Job, task: Task) -> dict[str, Any] | None:
         """The prediction to push with its task; None when Label Studio holds it, or there is none (any more).
@@ -163,14 +162,6 @@ class Pusher:
         for job_id, job in pushed.items():
             if job.task in tasks and not fits(job, tasks[job.task]):
                 self.delivery.look_again(job_id, 0)
-
-    def _show_present(self, project: int, tasks: Sequence[Task]) -> None:
-        """Tasks that show other images than their jobs were made from get what is right for them."""
-        if not tasks:
-            return
-        found = served(project, self.studio.project(project), self.jobs.settings)
-        if found is not None:
-            self.reconciler.show_present(found, tasks)
 
     def _postpone(self, ids: Sequence[str], error: StudioError) -> None:
         for job_id in ids:

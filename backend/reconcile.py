@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from redis import Redis
+
 from backend import store
 from backend.delivery import Delivery
 from backend.labeling.parsing import ConfigError, LabelingConfig, parse_config
@@ -118,22 +120,34 @@ class Reconciler:
         return sum(self.studio.delete_prediction(one["id"]) for one in predictions if one["id"] not in kept)
 
     def drop_misfits(self, project: int, job_ids: Iterable[str]) -> None:
-        """Cancel open jobs, and forget failed ones, whose tasks are gone or show other images now."""
+        """Cancel open jobs, and forget failed ones, whose tasks are gone or show other images now.
+
+        The present images are asked for instead.
+        """
         jobs = {job_id: job for job_id in job_ids if (job := self.jobs.job(job_id)) and job.is_delivered}
         tasks = read_tasks(self.studio, project, (job.task for job in jobs.values()))
         if tasks is None:
             self.project_is_gone(project)
             return
-        misfits = [i for i, job in jobs.items() if job.task not in tasks or not fits(job, tasks[job.task])]
-        found = self._drop(misfits)
-        if misfits:
-            log.info(
-                "project %s: %d jobs are dropped, their tasks are gone or show other images; %d of them run and are "
-                "not delivered",
-                project,
-                len(misfits),
-                found.running,
-            )
+        misfits = {i: job for i, job in jobs.items() if job.task not in tasks or not fits(job, tasks[job.task])}
+        if not misfits:
+            return
+        found = self._drop(list(misfits))
+        log.info(
+            "project %s: %d jobs are dropped, as their tasks are gone or show other images; %d of them run and are not "
+            "delivered",
+            project,
+            len(misfits),
+            found.running,
+        )
+        self.show_present_of(project, [job.task for job in misfits.values() if job.task in tasks])
+
+    def show_present_of(self, project: int, numbers: Iterable[int]) -> None:
+        """`show_present` for tasks by their ids, under the labeling config of their project as it is now."""
+        tasks = read_tasks(self.studio, project, numbers, whole=True)
+        found = served(project, self.studio.project(project), self.jobs.settings) if tasks else None
+        if tasks and found is not None:
+            self.show_present(found, list(tasks.values()))
 
     def project_is_gone(self, project: int) -> None:
         """Cancel all jobs of a project that Label Studio does not have any more."""
@@ -152,9 +166,15 @@ class Reconciler:
     def _drop(self, job_ids: Sequence[str]) -> Cancelled:
         found = cancel_jobs(self.jobs, job_ids)
         for job_id in job_ids:
-            if self.jobs.state(job_id) is State.FAILED:
+            if self.jobs.state(job_id) in (State.FAILED, State.DONE):  # done: listed as failed, as it lacks an image
                 self.jobs.forget(job_id)
         return found
+
+
+def reconciler_of(redis: Redis, settings: Settings, studio: Studio) -> Reconciler:
+    """The reconciler of one Redis and one Label Studio."""
+    jobs = Jobs(redis, settings)
+    return Reconciler(studio, jobs, Delivery(redis, jobs, settings.car_verify_seconds), Holdings(redis, settings))
 
 
 def is_believed(prediction: Prediction, task: Task, now: Shown) -> bool:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import defaultdict
 
 from redis.exceptions import RedisError
 
 from backend import store
 from backend.queue.jobs import Job, Jobs
-from backend.settings import load_settings
+from backend.reconcile import reconciler_of
+from backend.settings import Settings, load_settings
+from backend.studio.client import Studio, StudioError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,18 +24,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Queue all failed jobs that match; print how many."""
     settings = load_settings()
+    jobs = Jobs(store.connect(settings.redis_url, patient=False), settings)
     try:
-        count = requeue(Jobs(store.connect(settings.redis_url, patient=False), settings), args.project, args.task)
+        drop_misfits(jobs, settings, args.project, args.task)
+        count = requeue(jobs, args.project, args.task)
     except RedisError as error:
         print(f"Redis does not answer: {error}. Start it, or correct REDIS_URL.", file=sys.stderr)
+        return 1
+    except StudioError as error:
+        print(f"Nothing is queued, as it is not known what the failed tasks show now: {error}", file=sys.stderr)
         return 1
     print(f"{count} failed tasks are queued again.")
     return 0
 
 
+def drop_misfits(jobs: Jobs, settings: Settings, project: int | None, task: int | None) -> None:
+    """Forget failed jobs whose tasks are gone; where a task shows other images now, these are asked for instead."""
+    by_project: dict[int, list[str]] = defaultdict(list)
+    for job_id in jobs.failed_ids():
+        job = jobs.job(job_id)
+        if job is not None and _matches(job, project, task):
+            by_project[job.project].append(job_id)
+    if by_project:
+        studio = Studio(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
+        reconciler = reconciler_of(jobs.redis, settings, studio)
+        for number, ids in by_project.items():
+            reconciler.drop_misfits(number, ids)
+
+
 def requeue(jobs: Jobs, project: int | None = None, task: int | None = None) -> int:
     """Queue the failed jobs of a project, of a task, or all; returns how many."""
-    wanted = [job_id for job_id, _ in jobs.failures(None) if _matches(jobs.job(job_id), project, task)]
+    wanted = [job_id for job_id in jobs.failed_ids() if _matches(jobs.job(job_id), project, task)]
     return sum(jobs.requeue(job_id) for job_id in wanted)
 
 

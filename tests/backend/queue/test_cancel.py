@@ -144,7 +144,10 @@ def deleted(courier: Courier, *tasks: int) -> None:
 
 
 def test_jobs_of_deleted_tasks_are_cancelled(settings: Settings, job: Job) -> None:
-    courier = Courier(settings, MemoryStudio([2, 4]))  # type: ignore[arg-type]
+    studio = MemoryStudio()
+    for number in (2, 4):
+        studio.show(number, job.pictures[0].address)
+    courier = Courier(settings, studio)  # type: ignore[arg-type]
     ask(courier.jobs, job, 1, 1, 2, 3, 4)
     ask(courier.jobs, job, 2, 1)
     courier.jobs.start(of(courier.jobs, job, task=3))
