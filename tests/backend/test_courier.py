@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -156,6 +157,93 @@ def test_an_answer_that_arrived_after_the_push_is_taken_back(
     deliver_all(courier)
     assert sorted(one["model_version"] for one in studio.stored[1]) == ["another", config.version()]
     assert courier.delivery.pending() == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "asked_for"),
+    [
+        (lambda studio: studio.owner.update({3: 8}), []),  # the id was given out again, to another project
+        (lambda studio: studio.show(3, "/data/upload/1/new.png"), ["/data/upload/1/new.png"]),
+        (lambda studio: studio.delete(3), []),
+    ],
+)
+def test_a_prediction_of_another_image_never_gets_to_a_task(
+    courier: Courier,
+    studio: MemoryStudio,
+    config: LabelingConfig,
+    change: Callable[[MemoryStudio], None],
+    asked_for: list[str],
+) -> None:
+    finish(courier, config, 2, 3)
+    change(studio)
+    deliver_all(courier)
+    assert len(studio.stored[2]) == 1
+    assert not studio.stored.get(3)
+    jobs = [courier.jobs.job(job_id) for job_id in courier.jobs.open_ids()]
+    assert [job.pictures[0].address for job in jobs if job] == asked_for
+    assert courier.delivery.pending() == 0
+
+
+def test_an_image_that_is_replaced_during_the_push_is_noticed(
+    courier: Courier, studio: MemoryStudio, config: LabelingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(courier, config, 2, 3)
+    push = studio.import_predictions
+
+    def replaced_meanwhile(project: int, predictions: Any) -> int:
+        studio.show(3, "/data/upload/1/new.png")
+        return push(project, predictions)
+
+    monkeypatch.setattr(studio, "import_predictions", replaced_meanwhile)
+    deliver_all(courier)
+    assert [len(studio.stored[number]) for number in (2, 3)] == [1, 0]
+    (job_id,) = courier.jobs.open_ids()
+    assert courier.jobs.job(job_id).pictures[0].address == "/data/upload/1/new.png"  # type: ignore[union-attr]
+
+
+def test_a_mask_of_another_image_that_is_there_already_makes_room(
+    courier: Courier, studio: MemoryStudio, config: LabelingConfig
+) -> None:
+    for version in (config.version(), "car-demo-00000000-00000000"):  # older versions of ours, too
+        studio._store(2, finished(version, "cat", address="/data/upload/1/old.png"))
+    studio._store(2, finished("yolo", "cat"))
+    studio._store(3, finished("car-demo-00000000-00000000", "cat", address="/data/upload/1/3.png"))
+    finish(courier, config, 2, 3)
+    deliver_all(courier)
+    assert [one["model_version"] for one in studio.stored[2]] == ["yolo", config.version()]
+    assert len(studio.stored[3]) == 2, "an older version of the same image is none of our business"
+
+
+@pytest.mark.parametrize(("drawn", "left"), [("cat", 1), ("moai", 2)])
+def test_a_prediction_of_an_earlier_release_stays_if_it_draws_the_same(
+    courier: Courier, studio: MemoryStudio, config: LabelingConfig, drawn: str, left: int
+) -> None:
+    stored = finished(config.version(), drawn, address="/data/upload/1/2.png")
+    studio._store(2, {**stored, "result": [{**one, "id": "0123456789"} for one in stored["result"]]})
+    (before,) = studio.stored[2]
+    finish(courier, config, 2)
+    deliver_all(courier)
+    (after,) = studio.stored[2]
+    assert after["id"] == before["id"] + left - 1
+
+
+def test_jobs_of_a_project_that_is_gone_are_cancelled_at_the_first_delivery(
+    courier: Courier, studio: MemoryStudio, config: LabelingConfig
+) -> None:
+    finish(courier, config, 2)
+    courier.jobs.request(Job(1, 3, one_image("/data/upload/1/3.png"), config, config.version()), store.BATCH)
+    studio.projects_there.clear()
+    deliver_all(courier)
+    assert courier.jobs.open_ids() == []
+    assert courier.delivery.pending() == 0
+
+
+def test_one_request_for_a_batch_and_one_after_it(
+    courier: Courier, studio: MemoryStudio, config: LabelingConfig
+) -> None:
+    finish(courier, config, *range(1, 26))
+    assert courier.deliver() == 25
+    assert studio.calls == ["whole tasks", "import", "tasks"]
 
 
 def test_one_courier_works_and_the_other_takes_over(
