@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -24,11 +24,10 @@ from redis import Redis
 
 from backend import store
 from backend.connections import Connection, Connections
-from backend.provenance import shown
 from backend.queue.cancel import cancelled_at, open_jobs
 from backend.queue.job import job_of, project_of
 from backend.queue.queues import is_paused
-from backend.reconcile import Reconciler, Served, Task, read_tasks, served
+from backend.reconcile import Reconciler, Served, served
 from backend.settings import Settings
 from backend.studio.client import PAGE, Studio, TaskFilter
 
@@ -142,9 +141,7 @@ class Convergence:
         if not newest or (newest == mark.moment and mark.is_settled):
             return Compared()
         for page in self._pages(project, after, TaskFilter(holding="car-", updated_after=mark.after)):
-            suspects = self._suspects(wanted, page)
-            whole = read_tasks(self.studio, project, suspects, whole=True) or {}
-            asked += self.reconciler.show_present(wanted, list(whole.values()))
+            asked += self.reconciler.check(wanted, page)
             read += len(page)
             self._walks[project] = (int(page[-1]["id"]), newest)
         if read >= TASKS_AT_ONCE:
@@ -152,15 +149,6 @@ class Convergence:
         self._walks.pop(project, None)
         self._keep_watermark(project, Watermark(newest, is_settled=newest == mark.moment))
         return Compared(read, asked)
-
-    def _suspects(self, wanted: Served, page: Sequence[Task]) -> list[int]:
-        """Those tasks of a page whose prediction of this version is not known to be of their present images."""
-        fine = {
-            now.job.task
-            for _, now in shown(page, wanted.project, wanted.config, wanted.version, self.reconciler.holdings)
-            if now.held == now.job.fingerprint
-        }
-        return [int(task["id"]) for task in page if int(task["id"]) not in fine]
 
     def _pages(self, project: int, after: int, which: TaskFilter) -> Iterator[list[dict[str, Any]]]:
         """Pages of tasks that match, beyond the id `after`: `TASKS_AT_ONCE` tasks at most, each once."""

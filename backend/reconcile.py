@@ -17,7 +17,7 @@ from redis import Redis
 from backend import store
 from backend.delivery import Delivery
 from backend.labeling.parsing import ConfigError, LabelingConfig, parse_config
-from backend.provenance import Holdings, Origin, Prediction, Shown, begun_with, fits, ours, shown
+from backend.provenance import Holdings, Origin, Prediction, begun_with, fits, ours, shown
 from backend.queue.cancel import Cancelled, cancel_jobs, open_jobs
 from backend.queue.job import Job, State, project_of
 from backend.queue.jobs import Jobs
@@ -79,6 +79,20 @@ class Reconciler:
         self.delivery = delivery
         self.holdings = holdings
 
+    def check(self, project: Served, page: Sequence[Task]) -> int:
+        """`show_present` for those tasks of a page that are not known to hold a prediction of their present images.
+
+        Returns how many tasks were asked for.
+        """
+        whole = read_tasks(self.studio, project.project, self.suspects(project, page), whole=True) or {}
+        return self.show_present(project, list(whole.values()))
+
+    def suspects(self, project: Served, page: Sequence[Task]) -> list[int]:
+        """The tasks of which `Holdings` does not know that their prediction is of their present images."""
+        found = shown(page, project.project, project.config, project.version, self.holdings)
+        fine = {now.job.task for _, now in found if now.held == now.job.fingerprint}
+        return [int(task["id"]) for task in page if int(task["id"]) not in fine]
+
     def show_present(self, project: Served, tasks: Sequence[Task]) -> int:
         """Remove predictions of other images from tasks (read whole), and ask for those that have none of the present.
 
@@ -86,12 +100,14 @@ class Reconciler:
         """
         wanted = []
         for task, now in shown(tasks, project.project, project.config, project.version, self.holdings):
-            own = ours(task)
-            stale = [one for one in own if now.origin(one) is Origin.OTHER]
+            origins = [(one, now.origin(one)) for one in ours(task)]
+            stale = [one for one, origin in origins if origin is Origin.OTHER]
             if removed := self.remove(task, stale):
                 log.warning("task %s shows another image now: %d predictions are deleted", task["id"], removed)
-            current = [one for one in own if one["model_version"] == project.version and one not in stale]
-            if not any(is_believed(one, task, now) for one in current):
+            current = [(one, origin) for one, origin in origins if one["model_version"] == project.version]
+            if any(origin is Origin.PRESENT for _, origin in current):
+                self.holdings.note(now.job)
+            elif not any(is_believed(one, task) for one, origin in current if origin is Origin.UNKNOWN):
                 wanted.append(now.job)
         self.ask(wanted)
         return len(wanted)
@@ -177,16 +193,13 @@ def reconciler_of(redis: Redis, settings: Settings, studio: Studio) -> Reconcile
     return Reconciler(studio, jobs, Delivery(redis, jobs, settings.car_verify_seconds), Holdings(redis, settings))
 
 
-def is_believed(prediction: Prediction, task: Task, now: Shown) -> bool:
-    """Whether a stored prediction of the present version counts as made from what the task shows now.
+def is_believed(prediction: Prediction, task: Task) -> bool:
+    """Whether a prediction whose images are not known counts as made from what its task (read whole) shows now.
 
-    One whose images are not known (it has no regions, and Redis has lost its record) does if the task has not changed
-    since, or if an annotator has dealt with the task. Otherwise the task is asked for again, and the courier compares:
-    equal predictions stay, a different one is replaced by one whose images are known.
+    It has no regions, or those of an earlier release, and Redis has no record of it. It counts if the task has not
+    changed since, or if an annotator has dealt with the task. Otherwise the task is asked for again, and the courier
+    compares: a prediction that draws the same stays, another one makes room for one whose images are known.
     """
-    origin = now.origin(prediction)
-    if origin is not Origin.UNKNOWN:
-        return origin is Origin.PRESENT
     if task.get("annotations"):
         return True
     made, changed = (datetime.fromisoformat(str(one)) for one in (prediction["created_at"], task["updated_at"]))

@@ -1,4 +1,4 @@
-"""Old predictions of ours make room for the new one, but only where the new one is stored already.
+"""Predictions of ours that make room: those of other images, and old ones where the new one is stored already.
 
 Never touched: annotations, predictions of other models, and a prediction that somebody's annotation began with (what
 people changed is told by comparing both).
@@ -10,7 +10,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from backend.corrections.records import is_ours
+from backend.reconcile import Reconciler, Served
 from backend.studio.client import Studio, TaskFilter
+
+
+def check_images(reconciler: Reconciler, project: Served) -> Iterator[int]:
+    """Delete predictions of images that their task does not show (any more); for each page how many tasks were read.
+
+    Tasks whose prediction is not known to be of their present images are asked for. Raises StudioError.
+    """
+    after = 0
+    while page := reconciler.studio.tasks_beyond(project.project, after, TaskFilter(holding="car-")):
+        reconciler.check(project, list({int(task["id"]): task for task in page}.values()))
+        after = int(page[-1]["id"])
+        yield len(page)
+
+
+def count_suspects(reconciler: Reconciler, project: Served) -> int:
+    """How many tasks hold predictions of ours of which it is not known that they are of their present images."""
+    tasks = reconciler.studio.tasks(project.project, which=TaskFilter(holding=project.version))
+    return len(reconciler.suspects(project, list({int(task["id"]): task for task in tasks}.values())))
 
 
 def replace_old(studio: Studio, project: int, version: str) -> Iterator[int]:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from backend.bulk.progress import ProgressBar, watch
-from backend.bulk.refresh import replace_old
+from backend.bulk.refresh import check_images, count_suspects, replace_old
 from backend.bulk.run import WINDOW, Bulk, BulkError, Plan, hindrance, make_plan, read_config, workers
 from backend.bulk.sample_run import try_sample, vocabulary_lines
 from backend.bulk.tally import Tally, as_text, tally
@@ -22,6 +22,7 @@ from backend.labeling.overrides import OverrideError, Overrides, read_ontology, 
 from backend.labeling.parsing import ConfigError
 from backend.queue.failures import requeue_command
 from backend.queue.jobs import Jobs
+from backend.reconcile import Served, reconciler_of
 from backend.studio.client import Studio, StudioError
 from backend.words import duration
 
@@ -88,12 +89,14 @@ def _run(args: argparse.Namespace, jobs: Jobs, overrides: Overrides) -> int:
     config = overrides.apply(read_config(studio, args.project, settings))
     if args.write_config:
         _write_config(studio, args.project, overrides)
+    if not (args.sample or args.dry_run):
+        _check_images(studio, jobs, Served(args.project, config, config.version(settings.car_weights)))
     plan = make_plan(studio, args.project, config, config.version(settings.car_weights), args.only_unlabelled)
     with Stop() as stop:
         if args.sample:
             return try_sample(studio, jobs, plan, args.sample, args.html, stop)
         if args.dry_run:
-            return _dry_run(args, jobs, plan)
+            return _dry_run(args, studio, jobs, plan)
         return _prelabel(args, studio, jobs, plan, stop)
 
 
@@ -117,6 +120,14 @@ def _write_config(studio: Studio, project: int, overrides: Overrides) -> None:
     found = studio.project(project) or {}
     studio.update_project(project, label_config=overrides.write(found["label_config"]))
     print(f"The labeling config of project {project} is changed; what was queued for the old one is cancelled.")
+
+
+def _check_images(studio: Studio, jobs: Jobs, project: Served) -> None:
+    """Predictions of images that were replaced since make room, so that their tasks count as to be done."""
+    reconciler = reconciler_of(jobs.redis, jobs.settings, studio)
+    with tqdm(desc="images compared", unit="task", file=sys.stderr, disable=None) as bar:
+        for count in check_images(reconciler, project):
+            bar.update(count)
 
 
 def _prelabel(args: argparse.Namespace, studio: Studio, jobs: Jobs, plan: Plan, stop: Stop) -> int:
@@ -171,9 +182,14 @@ def _cancel_command(plan: Plan) -> str:
     return f"python -m backend cancel --project {plan.project}"
 
 
-def _dry_run(args: argparse.Namespace, jobs: Jobs, plan: Plan) -> int:
+def _dry_run(args: argparse.Namespace, studio: Studio, jobs: Jobs, plan: Plan) -> int:
     found, alive = _tally(jobs, plan), workers(jobs)
     lines = [f"Project {plan.project}, {plan.version}: {plan.todo} of {plan.total} tasks would be asked for."]
+    unknown = count_suspects(
+        reconciler_of(jobs.redis, jobs.settings, studio), Served(plan.project, plan.config, plan.version)
+    )
+    if unknown:
+        lines.append(f"{unknown} more have a prediction that would be compared with their present images first.")
     lines += vocabulary_lines(plan.config)
     if found.seconds is not None:
         needed = duration(found.seconds * plan.todo / max(alive, 1))
