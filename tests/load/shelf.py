@@ -102,7 +102,7 @@ class Shelf:
     def replace_newest(self, count: int, project: int = 1) -> list[int]:
         """Delete a project's newest tasks and create as many in one step; the new ones get the ids of the old."""
         with self._lock:
-            newest = sorted(task.number for task in self.tasks_of(project))[-count:]
+            newest = sorted((task.number for task in self.tasks_of(project)), reverse=True)[:count]
             for number in newest:
                 self.delete_task(number)
             return self.add_tasks(len(newest), project)

@@ -63,7 +63,7 @@ class Soak(Chaos):
         self._every(self.scenario.reuse_every, lambda: self._begin(self.upheavals.reuse_ids))
 
     def _begin(self, upheaval: Callable[[], Steps]) -> None:
-        if self.sent < self.scenario.tasks:
+        if self.scenario.batch and self.sent < self.scenario.tasks:
             self._under_way.append((time.monotonic(), upheaval()))
 
     def _progress(self) -> None:
