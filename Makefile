@@ -41,11 +41,11 @@ docs: ## build the documentation's site into site/
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict
 	@echo "Built: site/index.html"
 
-chaos: ## kill workers, courier, Redis and Label Studio under load: nothing may be lost or doubled (ARGS="--help")
+chaos: ## kill, empty, delete and reuse what there is under load: each task ends with one right prediction (ARGS="--help")
 	@scripts/setup tools
 	@$(PYTHON_VENV) -m tests.load.chaos $(ARGS)
 
-soak: ## half an hour of constant load on a Label Studio that fails now and then; memory must stay flat (ARGS="--help")
+soak: ## half an hour of load while Label Studio fails and tasks change now and then; memory must stay flat (ARGS="--help")
 	@scripts/setup tools
 	@$(PYTHON_VENV) -m tests.load.soak $(ARGS)
 

@@ -1,8 +1,10 @@
-"""`make chaos`: a night with dying machines, in minutes. One prediction per task must come out.
+"""`make chaos`: a night with dying machines, in minutes. One prediction of the right image per task must come out.
 
 Imports tell the backend of new tasks by webhook while workers and the courier are killed with SIGKILL, Redis is killed
-and started again, Label Studio goes away for a while, and people open some of the tasks (their requests compete with
-the courier's pushes). The last line printed is one JSON object; the exit code is 1 after a loss or a doublet.
+and started again, refuses writes and is emptied, Label Studio goes away for a while, and people open some of the tasks
+(their requests compete with the courier's pushes). Tasks and a project are deleted while their jobs are open, and new
+ones get their ids; images of tasks change; a webhook is deleted. Nobody asks for tasks whose webhook was lost. The last
+line printed is one JSON object; the exit code is 1 after a loss, a doublet or a prediction of another image.
 """
 
 from __future__ import annotations
@@ -13,14 +15,14 @@ import random
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from tests.load.rig import Rig, summary
 from tests.load.shelf import Faults
+from tests.load.upheavals import Steps, Upheavals
 
 OPENED = 10
 """People open every tenth task only: what they ask for again could otherwise hide what was lost."""
@@ -31,6 +33,7 @@ class Scenario:
     """What happens; the defaults are the promise. Times in seconds; 0 means never."""
 
     tasks: int = 1000
+    """Those of the regular imports; each upheaval brings `batch` more. With a batch of 0 there is no upheaval."""
     workers: int = 4
     latency: float = 0.2
     kill_worker_every: float = 3.0
@@ -42,11 +45,35 @@ class Scenario:
     opens_every: float = 1.0
     import_every: float = 2.0
     tasks_per_import: int = 50
+    batch: int = 20
+    change_open_at: float = 15.0
+    reuse_ids_at: float = 20.0
+    replace_project_at: float = 95.0
+    redis_refuses_at: float = 102.0
+    redis_refuses_for: float = 20.0
+    redis_emptied_at: float = 130.0
+    change_delivered_at: float = 140.0
+    lose_webhook_at: float = 145.0
+    converge: float = 5.0
+    """How often the courier compares projects with what they should hold."""
     faults: Faults = field(default_factory=Faults)
     hurry: float = 1.0
     settings: dict[str, str] = field(default_factory=dict)
     limit: float = 900.0
     seed: int = 1
+
+    def upheavals(self, all_of_them: Upheavals) -> list[tuple[float, Steps]]:
+        """When each upheaval begins."""
+        planned = (
+            (self.change_open_at, all_of_them.change_open()),
+            (self.reuse_ids_at, all_of_them.reuse_ids()),
+            (self.replace_project_at, all_of_them.replace_project()),
+            (self.redis_refuses_at, all_of_them.refuse_writes(self.redis_refuses_for)),
+            (self.redis_emptied_at, all_of_them.empty_redis()),
+            (self.change_delivered_at, all_of_them.change_delivered()),
+            (self.lose_webhook_at, all_of_them.lose_webhook()),
+        )
+        return [(at, steps) for at, steps in planned if at and self.batch]
 
 
 class Chaos:
@@ -57,41 +84,39 @@ class Chaos:
         self.rig = rig
         self.say = say
         self.chance = random.Random(scenario.seed)
+        self.upheavals = Upheavals(rig, scenario.batch, self.chance, say)
         self.killed = {"worker": 0, "courier": 0, "redis": 0}
         self.dead: dict[str, float] = {}
         """Executions of killed workers, with the time of death, until they are noticed."""
         self.noticed: list[float] = []
         self.sent = 0
-        self.unheard: list[int] = []
-        """Tasks whose webhook was not accepted; somebody will press Retrieve for them."""
-        self._somebody = ThreadPoolExecutor(1)
-        self._pressed: Future[list[int]] | None = None
-        """Whoever presses Retrieve waits for the answer, up to CAR_WAIT; the supervisor must not wait with them."""
         self.web_memory = 0.0
         self._due: list[tuple[float, float, Callable[[], None]]] = []
+        self._under_way: list[tuple[float, Steps]] = []
+        self._settled_at: float | None = None
+        """Since when every task holds one prediction, made from its image."""
 
     def run(self) -> dict[str, Any]:
-        """Play the scenario until all is delivered, or its limit is over."""
+        """Play the scenario until every task has its prediction and keeps it, or its limit is over."""
         scenario, rig = self.scenario, self.rig
         begun = time.monotonic()
         rig.studio.faults(scenario.faults)
         self._plan(begun)
-        while True:
+        while not self._settled() and time.monotonic() - begun < scenario.limit:
             rig.tick()
-            passed = time.monotonic() - begun
             self._do_what_is_due()
+            self._go_on()
             self._look_for_noticed()
-            done = self.sent >= scenario.tasks and not self.unheard and rig.idle() and not self.dead
-            if done or passed > scenario.limit:
-                break
-        result = summary(rig.studio.report(), self.sent, time.monotonic() - begun)
+        report = rig.studio.report()
         late = [time.monotonic() - died for died in self.dead.values()]
         return {
-            **result,
+            **summary(report, report["tasks"], time.monotonic() - begun),
             "failed": rig.failures(),
             "worker_kills": self.killed["worker"],
             "courier_kills": self.killed["courier"],
             "redis_restarts": self.killed["redis"],
+            "webhooks_lost": report["counts"].get("webhooks lost", 0),
+            **self.upheavals.counts,
             "dead_workers_with_a_job": len(self.noticed) + len(late),
             "dead_worker_noticed_after": round(max([*self.noticed, *late], default=0.0), 1),
             "web_memory_mb": round(self.web_memory, 1),
@@ -99,21 +124,21 @@ class Chaos:
 
     def _plan(self, begun: float) -> None:
         scenario = self.scenario
-
-        def every(seconds: float, what: Callable[[], None], first: float | None = None) -> None:
-            if seconds:
-                self._due.append((begun + (seconds if first is None else first), seconds, what))
-
-        every(scenario.import_every, self._import, first=0.0)
-        every(scenario.kill_worker_every, self._kill_worker)
-        every(scenario.kill_courier_every, self._kill_courier)
-        every(scenario.redis_restart_every if scenario.redis_restarts else 0, self._kill_redis)
-        every(scenario.opens_every, self._open)
-        every(5.0, self._retrieve_unheard)
-        every(5.0, self._progress)
+        self._every(scenario.import_every, self._import, begun)
+        self._every(scenario.kill_worker_every, self._kill_worker)
+        self._every(scenario.kill_courier_every, self._kill_courier)
+        self._every(scenario.redis_restart_every if scenario.redis_restarts else 0, self._kill_redis)
+        self._every(scenario.opens_every, self._open)
+        self._every(5.0, self._progress)
+        self._every(1.0, self._look_whether_settled)
         if scenario.studio_gone_for:
             self._due.append((begun + scenario.studio_gone_at, 0.0, self._gone))
             self._due.append((begun + scenario.studio_gone_at + scenario.studio_gone_for, 0.0, self._back))
+        self._under_way = [(begun + at, steps) for at, steps in scenario.upheavals(self.upheavals)]
+
+    def _every(self, seconds: float, what: Callable[[], None], first: float | None = None) -> None:
+        if seconds:
+            self._due.append((time.monotonic() + seconds if first is None else first, seconds, what))
 
     def _do_what_is_due(self) -> None:
         now = time.monotonic()
@@ -126,25 +151,37 @@ class Chaos:
             if period:
                 self._due.append((max(at + period, now), period, what))
 
+    def _go_on(self) -> None:
+        """Take the next step of each upheaval whose time has come."""
+        under_way, self._under_way = self._under_way, []
+        for at, steps in under_way:
+            if at > time.monotonic():
+                self._under_way.append((at, steps))
+                continue
+            pause = next(steps, None)
+            if pause is not None:
+                self._under_way.append((time.monotonic() + pause, steps))
+
+    def _look_whether_settled(self) -> None:
+        to_come = self.sent < self.scenario.tasks or self._under_way or self.dead
+        if to_come or not all(period for _, period, _ in self._due):
+            return
+        report = self.rig.studio.report()
+        if report["settled"] < report["tasks"]:
+            self._settled_at = None
+        elif self._settled_at is None:
+            self._settled_at = time.monotonic()
+
+    def _settled(self) -> bool:
+        """Whether nothing is left to do, and that for longer than the courier takes to compare projects again."""
+        still = self.scenario.converge + 1.0 if self.scenario.converge else 0.0
+        return self._settled_at is not None and time.monotonic() - self._settled_at >= still and self.rig.idle()
+
     def _import(self) -> None:
         count = min(self.scenario.tasks_per_import, self.scenario.tasks - self.sent)
         if count > 0:
-            told = self.rig.studio.import_tasks(count)
+            self.rig.studio.import_tasks(count)
             self.sent += count
-            if not told["accepted"]:
-                self.unheard += told["tasks"]
-
-    def _retrieve_unheard(self) -> None:
-        # While Redis is away even an answered request asks for nothing: people press the button until they see masks.
-        if self._pressed is not None and self._pressed.done():
-            seen = set(self._pressed.result())
-            self.unheard = [task for task in self.unheard if task not in seen]
-            self._pressed = None
-        if self.unheard and self._pressed is None:
-            self._pressed = self._somebody.submit(self._retrieve, list(self.unheard))
-
-    def _retrieve(self, tasks: list[int]) -> list[int]:
-        return tasks if self.rig.studio.retrieve(tasks)["lacking"] == 0 else []
 
     def _open(self) -> None:
         if self.sent:
@@ -193,18 +230,24 @@ class Chaos:
         report = self.rig.studio.report()
         running = sum(map(self.rig.alive, self.rig.workers))
         self.say(
-            f"{self.sent} sent, {report['delivered']} delivered, {len(report['doubled'])} doubled; "
-            f"{running} of {len(self.rig.workers)} workers run; killed: {self.killed}; "
+            f"{report['tasks']} tasks, {report['delivered']} delivered, {len(report['doubled'])} doubled, "
+            f"{len(report['wrong'])} wrong; {running} of {len(self.rig.workers)} workers run; killed: {self.killed}; "
             f"{len(self.dead)} dead not yet noticed"
         )
 
 
-def play(scenario: Scenario, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+def failed(result: dict[str, Any]) -> bool:
+    """Whether a prediction was lost, doubled, or made from another image than its task's."""
+    return bool(result["lost"] or result["doubled"] or result["wrong"])
+
+
+def play(scenario: Scenario, say: Callable[[str], None], kind: type[Chaos] = Chaos) -> dict[str, Any]:
     """Start everything, play a scenario, stop everything; the summary."""
-    rig = Rig(scenario.workers, scenario.latency, hurry=scenario.hurry, settings=scenario.settings)
+    settings = {"CAR_CONVERGE_SECONDS": f"{scenario.converge:g}", **scenario.settings}
+    rig = Rig(scenario.workers, scenario.latency, hurry=scenario.hurry, settings=settings)
     with rig:
-        result = Chaos(scenario, rig, say).run()
-    if result["lost"] or result["doubled"]:
+        result = kind(scenario, rig, say).run()
+    if failed(result):
         say(f"The logs are in {rig.supervisor.logs}")
     else:
         rig.remove()
@@ -212,19 +255,22 @@ def play(scenario: Scenario, say: Callable[[str], None] = lambda _: None) -> dic
 
 
 def main() -> int:
-    """Play the scenario of the command line; 1 when something was lost or doubled."""
-    parser = argparse.ArgumentParser(prog="python -m tests.load.chaos", description=__doc__.splitlines()[0])
-    defaults = Scenario()
-    for name in ("tasks", "workers", "redis_restarts", "seed"):
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(defaults, name))
-    times = ("latency", "kill_worker_every", "kill_courier_every", "redis_restart_every", "studio_gone_at")
-    for name in (*times, "studio_gone_for", "opens_every", "import_every", "limit"):
-        parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=getattr(defaults, name))
+    """Play the scenario of the command line; 1 when something was lost, doubled or wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.load.chaos",
+        description=__doc__.splitlines()[0],
+        epilog="Times in seconds; what happens at or every 0 never happens. --batch 0 leaves out all that happens to "
+        "tasks, webhooks and the content of Redis.",
+    )
+    for one in fields(Scenario):
+        if isinstance(one.default, int | float):
+            name = f"--{one.name.replace('_', '-')}"
+            parser.add_argument(name, type=type(one.default), default=one.default, help=f"default {one.default:g}")
     begun = time.monotonic()
     scenario = Scenario(**vars(parser.parse_args()))
     result = play(scenario, lambda line: print(f"{time.monotonic() - begun:6.1f} s  {line}", flush=True))
     print(json.dumps(result), flush=True)
-    return 1 if result["lost"] or result["doubled"] else 0
+    return int(failed(result))
 
 
 if __name__ == "__main__":

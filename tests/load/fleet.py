@@ -2,7 +2,7 @@
 
 Each "host" is a group of processes with a host name and an image cache of its own; all share one Redis, one courier
 and one Label Studio, as hosts do. The workers are null workers. The last line is one JSON object; the exit code is 1
-when a prediction is lost or doubled, or a host did nothing.
+when a prediction is lost, doubled or of another image, or a host did nothing.
 """
 
 from __future__ import annotations
@@ -97,11 +97,11 @@ def main() -> int:
             said = time.monotonic()
             print(f"{said - begun:7.1f} s  {line}", flush=True)
 
-    settings = {"CAR_IMAGE_CACHE_BYTES": str(args.cache_bytes)}
+    settings = {"CAR_IMAGE_CACHE_BYTES": str(args.cache_bytes), "CAR_CONVERGE_SECONDS": "60"}
     rig = Rig(args.workers, args.latency, settings=settings, hosts=max(args.hosts, 1))
     with rig:
         found = night(rig, args.tasks, args.per_webhook, say)
-    bad = found["lost"] or found["doubled"] or len(found["done_by_host"]) < args.hosts
+    bad = found["lost"] or found["doubled"] or found["wrong"] or len(found["done_by_host"]) < args.hosts
     if bad:
         print(f"The logs are in {rig.supervisor.logs}")
     else:

@@ -26,7 +26,7 @@ ALLOWED_KB_PER_IMAGE = 10.0
 
 def run(images: int, pixels: int, say: Any) -> dict[str, Any]:
     """Segment `images` images and look at this process's memory after each."""
-    with Rig(0, 0, pixels=pixels) as rig:
+    with Rig(0, 0, pixels=pixels, settings={"CAR_CONVERGE_SECONDS": "0"}) as rig:
         os.environ.update({name: rig.env[name] for name in ("REDIS_URL", "LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY")})
         from backend import worker  # reads the environment when it begins
         from backend.settings import load_settings

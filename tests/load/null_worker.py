@@ -14,11 +14,12 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+from tests.load.image_codes import code_of_image, masks_of
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,10 @@ class Segmentation:
 
 
 class Segmenter:
-    """Finds a disc of the first label and a bar of the second in every image, after `latency` seconds of sleep."""
+    """Finds a disc of the first label in every image, and bars of the second that show the image's code.
+
+    That takes `latency` seconds of sleep.
+    """
 
     latency = 0.0
     device = "null"
@@ -51,9 +55,8 @@ class Segmenter:
         """Two disjoint masks at the size of the image, uint8 [H, W, 3]."""
         time.sleep(self.latency)
         labels = tuple(query.label for query in queries[:2])
-        return Segmentation(
-            labels, disc_and_bar(*image.shape[:2])[: len(labels)], np.array([0.9, 0.8], np.float32)[: len(labels)]
-        )
+        masks = masks_of(*image.shape[:2], code_of_image(image))
+        return Segmentation(labels, masks[: len(labels)], np.array([0.9, 0.8], np.float32)[: len(labels)])
 
 
 class Desk:
@@ -64,15 +67,6 @@ class Desk:
 
     def warm_up(self, config: Any) -> None:
         """There is nothing to make beforehand."""
-
-
-@cache
-def disc_and_bar(height: int, width: int) -> np.ndarray:
-    """Two disjoint masks, bool [2, H, W]. Drawn once per size: the model's part of the work is not to be measured."""
-    rows, columns = np.ogrid[:height, :width]
-    disc = (rows - height / 2) ** 2 + (columns - width / 2) ** 2 < (min(height, width) / 4) ** 2
-    bar = np.broadcast_to((rows < height / 8) & (columns < width), (height, width))
-    return np.stack([disc, bar])
 
 
 def stand_in(latency: float) -> None:

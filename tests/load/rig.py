@@ -26,9 +26,12 @@ from backend.local.console import Console
 from backend.local.ports import any_free_port
 from backend.local.processes import Program, Supervisor
 from tests.load.control import Control
+from tests.load.image_codes import CODES
 from tests.load.stub_studio import HOST, TOKEN
 
 READY_SECONDS = 60.0
+CONVERGE_SECONDS = 5
+"""How often the courier looks for what is missing: in earnest minutes, for which no load run waits."""
 HERE = {"FIRST_PAUSE": 1.0, "LONGEST_PAUSE": 1.0, "HOPELESS_AFTER": sys.maxsize}
 """Of `backend.local.processes`: what was killed starts again after a second. Death is weather here, not a fault."""
 
@@ -44,11 +47,15 @@ class Rig:
         latency: float,
         *,
         pixels: int = 256 * 256,
+        codes: int = CODES,
         hurry: float = 1.0,
         settings: Mapping[str, str] | None = None,
         hosts: int = 1,
     ):
         """`latency` is the segmenter's, in seconds; `hurry` divides the waiting times of workers and courier.
+
+        There are `codes` different images of so many `pixels`. The courier compares projects every CONVERGE_SECONDS,
+        unless `settings` say otherwise.
 
         With several `hosts` there are so many `workers` on each, with a host name and an image cache of its own.
         """
@@ -64,14 +71,15 @@ class Rig:
         on_host = {f"{host}-worker-{number}": host for host in self.hosts for number in numbers}
         self.workers = list(on_host) if hosts > 1 else [f"worker-{number}" for number in numbers]
         env = services.environment(redis_server.url(self.redis_port), f"http://{HOST}:{studio_port}", TOKEN)
-        self.env = {**env, "OMP_NUM_THREADS": "1", "BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": "", **(settings or {})}
-        stub = ("stub_studio", "--port", studio_port, "--control-port", control_port, "--backend", self.backend_url)
+        usual = {"OMP_NUM_THREADS": "1", "BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": ""}
+        self.env = {**env, **usual, "CAR_CONVERGE_SECONDS": str(CONVERGE_SECONDS), **(settings or {})}
+        stub = ("stub_studio", "--port", studio_port, "--control-port", control_port)
         courier = services.backend_program("courier", ("courier",), self.env)
         if hurry != 1:
             courier = self._own("courier", "hasty_courier", "--hurry", hurry)
         self._programs = [
             redis_server.program(redis_server.find_server(), self.folder / "redis", self.redis_port, dict(os.environ)),
-            self._own("studio", *stub, "--pixels", pixels),
+            self._own("studio", *stub, "--pixels", pixels, "--codes", codes),
             services.backend_program("backend", ("serve", "--port", str(self.port)), self.env),
             courier,
         ]
@@ -101,6 +109,7 @@ class Rig:
                 self.supervisor.start(program)
                 if program.name in ready:
                     self.supervisor.wait(ready[program.name], program.name, READY_SECONDS)
+            self.studio.connect(self.backend_url)
             self.supervisor.wait(self._workers_work, "backend", READY_SECONDS)
         except BaseException:
             self._stop()
@@ -233,6 +242,7 @@ def summary(report: Mapping[str, Any], sent: int, seconds: float) -> dict[str, A
         "delivered": report["delivered"],
         "lost": sent - report["delivered"],
         "doubled": len(report["doubled"]),
+        "wrong": len(report["wrong"]),
         "seconds": round(seconds, 1),
         "slowest_task_seconds": round(report["slowest"], 1),
         "median_task_seconds": round(report["median"], 1),

@@ -21,12 +21,17 @@ from backend.masks import brush
 from backend.queue.jobs import Job, Jobs
 from backend.settings import Settings
 from backend.studio.client import Studio
-from tests.load.null_worker import disc_and_bar
+from tests.load.image_codes import CODES, jpeg, masks_of, photo
+from tests.load.records import upload
 from tests.load.rig import Rig
 from tests.load.shelf import Faults
-from tests.load.stub_studio import CONFIG, LABELS, PROJECT, TOKEN, photo
+from tests.load.stub_studio import CONFIG, LABELS, PROJECT, TOKEN
 
 MEGAPIXEL = 1_000_000
+FEW = 4
+"""Different images of a megapixel: to draw one for each task would take longer than all that is measured."""
+RATES = {"CAR_CONVERGE_SECONDS": "0"}
+"""Settings: tasks of which the backend was not told are asked for when a measurement says so."""
 BULK = 2500
 """Tasks in one webhook and in one /predict: what Label Studio was seen to send."""
 
@@ -44,8 +49,8 @@ class Bench:
         self.version = self.config.version(self.settings.car_weights)
 
     def job(self, task: int) -> Job:
-        image = f"/data/upload/{PROJECT}/{task:08x}-photo.jpg"
-        return Job(PROJECT, task, (Picture("image", image),), self.config, self.version)
+        image = Picture("image", upload(PROJECT, task))  # nothing is deleted, so the nth task has the nth upload
+        return Job(PROJECT, task, (image,), self.config, self.version)
 
     def open_jobs(self) -> int:
         return int(self.rig.redis.zcard(store.OPEN))
@@ -58,7 +63,7 @@ class Bench:
         height = round((pixels * 3 / 4) ** 0.5)
         regions = [
             brush.region(mask, label, "mask", "image", 0.9, label)
-            for label, mask in zip(LABELS, disc_and_bar(height, round(pixels / height)), strict=False)
+            for label, mask in zip(LABELS, masks_of(height, round(pixels / height), 0), strict=False)
         ]
         return {"result": regions, "score": 0.9, "model_version": self.version}
 
@@ -72,7 +77,7 @@ def seconds_of(what: Callable[[], object]) -> float:
 
 def queueing() -> dict[str, float]:
     """Webhook, /predict, enqueueing and delivering, without workers."""
-    with Rig(0, 0) as rig:
+    with Rig(0, 0, settings=RATES) as rig:
         bench = Bench(rig)
         empty = bench.memory()
         told = rig.studio.import_tasks(BULK)
@@ -97,7 +102,7 @@ def queueing() -> dict[str, float]:
 
 def delivering(latency: float, count: int) -> dict[str, float]:
     """The courier's rate over a Label Studio that takes `latency` seconds per request, and memory per kept result."""
-    with Rig(0, 0) as rig:
+    with Rig(0, 0, settings=RATES) as rig:
         bench = Bench(rig)
         rig.studio.faults(Faults(latency=latency))
         tasks = rig.studio.add_tasks(count)
@@ -118,7 +123,8 @@ def delivering(latency: float, count: int) -> dict[str, float]:
 
 def throughput(workers: int, latency: float, count: int, pixels: int) -> dict[str, float]:
     """Tasks per second with so many null workers, and the CPU time per task of each process."""
-    with Rig(workers, latency, pixels=pixels) as rig:
+    codes = FEW if pixels >= MEGAPIXEL else CODES
+    with Rig(workers, latency, pixels=pixels, codes=codes, settings=RATES) as rig:
         before = rig.cpu()
         rig.studio.import_tasks(count)
         rig.wait(rig.idle, 300)
@@ -139,8 +145,8 @@ def throughput(workers: int, latency: float, count: int, pixels: int) -> dict[st
 
 def stages(repeats: int = 30) -> dict[str, float]:
     """CPU milliseconds of this process for each stage of a task at a megapixel, outside the model."""
-    data, masks = photo(MEGAPIXEL, 1), disc_and_bar(866, 1155)
-    with Rig(0, 0, pixels=MEGAPIXEL) as rig:
+    data, masks = jpeg(photo(MEGAPIXEL, 1), 0), masks_of(866, 1155, 0)
+    with Rig(0, 0, pixels=MEGAPIXEL, codes=FEW, settings=RATES) as rig:
         bench = Bench(rig)
         studio = Studio(bench.settings.label_studio_url, TOKEN)
         fetcher = ImageFetcher(studio.url, studio.authorization)

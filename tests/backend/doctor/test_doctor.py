@@ -29,7 +29,9 @@ from backend.status import reports
 from backend.status.reports import Reporter
 from backend.studio.client import SECRET_HEADER, secret_of
 from tests.conftest import RedisProcess
-from tests.load.stub_studio import CONFIG, PROJECT, TOKEN, StubStudio, StudioHandler, _Server
+from tests.load.stub_api import StudioHandler
+from tests.load.stub_http import Server
+from tests.load.stub_studio import CONFIG, PROJECT, TOKEN, StubStudio
 
 AUTH = ("annotators", "correct horse")
 
@@ -60,8 +62,8 @@ class Studio(StubStudio):
     """One project with one task, connected to a backend."""
 
     def __init__(self, port: int, backend_url: str):
-        super().__init__(port, backend_url)
-        self.config = CONFIG
+        super().__init__(port)
+        self.shelf.add_tasks(7)
         self.tasks = [self.task(7)]
         self.backends: list[dict[str, Any]] = [
             {
@@ -87,7 +89,7 @@ class Studio(StubStudio):
         ]
 
     def back(self) -> None:
-        self._server = _Server(("127.0.0.1", self.port), Handler, self)
+        self._server = Server(("127.0.0.1", self.port), Handler, self)
         self._server.serve_in_thread()
 
 
