@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -27,11 +28,29 @@ def studio(redis: Redis) -> MemoryStudio:
     return studio
 
 
-@pytest.fixture
-def courier(settings: Settings, studio: MemoryStudio) -> Courier:
+def courier_of(settings: Settings, studio: MemoryStudio) -> Iterator[Courier]:
     courier = Courier(settings, studio)  # type: ignore[arg-type]
     courier.is_at_work = True
-    return courier
+    yield courier
+    courier.redis.close()
+    courier.webhooks.predictor.redis.close()
+
+
+@pytest.fixture
+def courier(settings: Settings, studio: MemoryStudio) -> Iterator[Courier]:
+    yield from courier_of(settings, studio)
+
+
+@pytest.fixture
+def small_courier(settings: Settings, studio: MemoryStudio) -> Iterator[Courier]:
+    """Its queue takes three jobs."""
+    yield from courier_of(settings.model_copy(update={"car_queue_limit": 3}), studio)
+
+
+@pytest.fixture
+def quiet_courier(settings: Settings, studio: MemoryStudio) -> Iterator[Courier]:
+    """It compares nothing of its own accord."""
+    yield from courier_of(settings.model_copy(update={"car_converge_seconds": 0}), studio)
 
 
 def converge(courier: Courier) -> None:
@@ -241,15 +260,13 @@ def test_idle_it_costs_five_requests(courier: Courier, studio: MemoryStudio) -> 
 
 
 def test_without_convergence_the_webhook_is_seen_to_all_the_same(
-    settings: Settings, studio: MemoryStudio, redis: Redis
+    quiet_courier: Courier, studio: MemoryStudio, redis: Redis
 ) -> None:
-    courier = Courier(settings.model_copy(update={"car_converge_seconds": 0}), studio)  # type: ignore[arg-type]
-    courier.is_at_work = True
     studio.hooks.clear()
     compare_soon(redis, 1)
-    courier.converger.round()
+    quiet_courier.converger.round()
     assert list(studio.hooks[1]) == [URL + "/webhook"]
-    assert courier.jobs.open_ids() == []
+    assert quiet_courier.jobs.open_ids() == []
 
 
 def test_label_studio_away_is_waited_for(courier: Courier, studio: MemoryStudio) -> None:
@@ -267,14 +284,11 @@ def test_another_courier_at_work_compares_nothing(courier: Courier, studio: Memo
     assert studio.calls == []
 
 
-def test_a_queue_without_room_is_gone_on_with_later(settings: Settings, studio: MemoryStudio, redis: Redis) -> None:
-    small = settings.model_copy(update={"car_queue_limit": 3})
-    courier = Courier(small, studio)  # type: ignore[arg-type]
-    courier.is_at_work = True
+def test_a_queue_without_room_is_gone_on_with_later(small_courier: Courier) -> None:
     delivered = 0
     for _ in range(4):
-        converge(courier)
-        delivered += segment_all(courier)
+        converge(small_courier)
+        delivered += segment_all(small_courier)
     assert delivered == 5
 
 

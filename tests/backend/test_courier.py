@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -25,8 +25,11 @@ def studio() -> MemoryStudio:
 
 
 @pytest.fixture
-def courier(settings: Settings, studio: MemoryStudio) -> Courier:
-    return Courier(settings, studio)  # type: ignore[arg-type]
+def courier(settings: Settings, studio: MemoryStudio) -> Iterator[Courier]:
+    courier = Courier(settings, studio)  # type: ignore[arg-type]
+    yield courier
+    courier.redis.close()
+    courier.webhooks.predictor.redis.close()
 
 
 def event(*numbers: int, action: str = "TASKS_CREATED", config: str = CONFIG) -> bytes:
