@@ -25,13 +25,23 @@ FIELDS: dict[str, Callable[[Task], Any]] = {
     "created_at": lambda task: task.created,
     "updated_at": lambda task: task.updated,
 }
-OPERATORS: dict[str, Callable[[Any, Any], bool]] = {"equal": eq, "greater": gt, "greater_or_equal": ge}
+OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "equal": eq,
+    "greater": gt,
+    "greater_or_equal": ge,
+    "in_list": lambda value, listed: value in listed,
+}
+ORDERINGS: dict[str, Callable[[Task], Any]] = {
+    "tasks:id": lambda task: task.number,
+    "-tasks:updated_at": lambda task: -task.updated.timestamp(),
+}
 
 
 def select(tasks: Sequence[Task], query: Mapping[str, Any]) -> list[Task]:
-    """The tasks that match a query, by rising id. Raises Refused for what the stub does not know."""
-    if query.get("ordering", ["tasks:id"]) != ["tasks:id"]:
-        raise Refused(400, f"The stub orders by id only, not by {query['ordering']}.")
+    """The tasks that match a query, in its order. Raises Refused for what the stub does not know."""
+    (ordering,) = query.get("ordering", ["tasks:id"])
+    if ordering not in ORDERINGS:
+        raise Refused(400, f"The stub does not know the ordering {ordering}.")
     filters = query.get("filters") or {"conjunction": "and", "items": []}
     if filters["conjunction"] != "and":
         raise Refused(400, "The stub knows filters joined by and only.")
@@ -41,7 +51,7 @@ def select(tasks: Sequence[Task], query: Mapping[str, Any]) -> list[Task]:
     found = [task for task in tasks if not included or task.number in included]
     for condition in filters["items"]:
         found = [task for task in found if _matches(task, condition)]
-    return sorted(found, key=lambda task: task.number)
+    return sorted(found, key=ORDERINGS[ordering])
 
 
 def _matches(task: Task, condition: Mapping[str, Any]) -> bool:
