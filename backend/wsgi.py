@@ -1,4 +1,4 @@
-"""What a WSGI server loads: `gunicorn backend.wsgi:app`, configured by the environment."""
+"""What a WSGI server loads: `backend.wsgi:app`, configured by the environment. `serve` loads it into waitress."""
 
 from backend import logs
 from backend.app import create_app
