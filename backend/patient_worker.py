@@ -84,11 +84,12 @@ class PatientWorker(SimpleWorker):  # type: ignore[misc]
         """Wait for a job, with a heartbeat every `timeout` seconds; None: return None when there is none now."""
         self.set_state(WorkerStatus.IDLE)
         while True:
-            self.heartbeat()
             with suppress(DequeueTimeout):
                 return patiently(lambda: self._dequeue(timeout))
 
     def _dequeue(self, timeout: int | None) -> tuple[RQJob, Queue] | None:
+        super().heartbeat()
+        self.stay_registered()
         found: tuple[RQJob, Queue] | None = self.queue_class.dequeue_any(
             self._ordered_queues,
             timeout,
