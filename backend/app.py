@@ -22,7 +22,7 @@ from flask import Flask, Response, current_app, jsonify, request
 from redis.exceptions import RedisError
 from werkzeug.exceptions import BadRequest, HTTPException, NotFound, Unauthorized
 
-from backend import store
+from backend import store, trouble
 from backend.connections import note_setup
 from backend.interactive.answering import answer
 from backend.labeling.parsing import ConfigError
@@ -30,6 +30,7 @@ from backend.pages import corrections as corrections_page
 from backend.pages import status as status_page
 from backend.predict import Answer, Predictor
 from backend.settings import Settings, load_settings
+from backend.status.refused import Refused
 from backend.studio.client import SECRET_HEADER, secret_of
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """The WSGI app with these settings (default: the environment's). Gunicorn: `backend.app:create_app()`."""
     settings = settings or load_settings()
     app.config["CAR"] = Predictor(settings)
+    app.config["REFUSED"] = Refused()
     app.config["MAX_CONTENT_LENGTH"] = settings.car_max_body_bytes
     return app
 
@@ -154,23 +156,32 @@ def _while_redis_answers() -> Iterator[None]:
     try:
         yield
     except RedisError as error:
-        log.error("Redis at REDIS_URL does not answer: %s", error)
+        log.error(trouble.explain(error))
 
 
 def webhook() -> tuple[Response, int]:
-    """POST /webhook: keep the event for the courier, in one write. Label Studio waits 1 s and never retries."""
+    """POST /webhook: keep the event for the courier, in one write. Label Studio waits 1 s and never retries.
+
+    503 when Redis does not take it; the status page says so from then on.
+    """
     _body()
-    _predictor().redis.lpush(store.INBOX, request.get_data())
+    try:
+        _predictor().redis.lpush(store.INBOX, request.get_data())
+    except RedisError as error:
+        current_app.config["REFUSED"].add(trouble.explain(error))
+        raise
     return jsonify({"status": "accepted"}), 201
 
 
 def health() -> tuple[Response, int]:
-    """GET /health: 200 when this process and Redis answer; whether workers live is `python -m backend status`."""
+    """GET /health: 200 when this process answers and Redis takes writes, else 503 with the reason.
+
+    Whether workers live is `python -m backend status`.
+    """
     try:
-        _predictor().redis.ping()
+        trouble.try_write(_predictor().redis)
     except RedisError as error:
-        message = f"Redis at REDIS_URL does not answer: {error}"
-        return jsonify({"status": "DOWN", "error": message}), 503
+        return jsonify({"status": "DOWN", "error": trouble.explain(error)}), 503
     return jsonify({"status": "UP", "model_class": CarBackend.__name__}), 200
 
 
@@ -225,8 +236,8 @@ def _explain(error: Exception) -> Response | tuple[Response, int]:
             answer.headers["WWW-Authenticate"] = 'Basic realm="CaR for Label Studio", charset="UTF-8"'
         return answer
     if isinstance(error, RedisError):
-        log.error("Redis at REDIS_URL does not answer: %s", error)
-        return jsonify({"error": f"Redis at REDIS_URL does not answer: {error}"}), 503
+        log.error(trouble.explain(error))
+        return jsonify({"error": trouble.explain(error)}), 503
     log.exception("unexpected error in %s", request.path)
     # Its words may hold paths of this machine; they stand in the log.
     return jsonify({"error": f"Unexpected error ({type(error).__name__}); the backend's log says more."}), 500

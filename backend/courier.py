@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 from redis import Redis
 from redis.exceptions import RedisError
 
-from backend import store
+from backend import store, trouble
 from backend.connections import Connections, compare_soon
 from backend.convergence import Convergence
 from backend.converger import POLL_SECONDS, Converger
@@ -171,13 +171,19 @@ def run(settings: Settings) -> None:
 
 
 def until(stop: threading.Event, once: Callable[[], bool], after_outage: Callable[[], None] = lambda: None) -> None:
-    """Call `once` again and again until `stop`; pause when it had nothing to do, longer when Redis is away."""
-    pause = IDLE_SECONDS
+    """Call `once` again and again until `stop`; pause when it had nothing to do, a second while Redis fails it."""
+    told: str | None = None  # what the log has of the trouble that lasts
     while not stop.is_set():
         try:
             pause = 0.0 if once() else IDLE_SECONDS
         except RedisError as error:
-            pause = min(max(1.0, pause * 2), 10.0)
-            log.error("Redis at REDIS_URL does not answer, trying again in %.0f s: %s", pause, error)
+            pause = trouble.AGAIN_SECONDS
+            if told != trouble.refusal(error):
+                log.error("%s Waiting for it; tried again every second.", trouble.explain(error))
+            told = trouble.refusal(error)
             after_outage()
+        else:
+            if told is not None:
+                log.warning("Redis takes writes again")
+            told = None
         stop.wait(pause)

@@ -5,8 +5,11 @@ Only commands of Redis 6.2 are used, so that Valkey and every managed Redis will
 
 from __future__ import annotations
 
+from typing import Any
+
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 INTERACTIVE = "interactive"
@@ -54,6 +57,8 @@ STAGES = "car:stages"
 """Hash: `STAGE|BUCKET` -> how many, `STAGE|sum` -> seconds (see `backend.status.measures`)."""
 WORKERS = "car:workers"
 """Set: names of the workers that report (see `backend.status.reports`)."""
+PROBE = "car:probe"
+"""String that expires: written to find out whether Redis takes writes (see `backend.trouble`)."""
 
 CORRECTIONS_DUE = "car:corrections:due"
 """Sorted set: [project, task] as JSON -> when the courier is to look at what annotators made of its predictions."""
@@ -131,10 +136,30 @@ def connect(url: str, *, patient: bool) -> Redis:
     patient: it would rather answer "not ready" within a second.
     """
     if patient:
-        return Redis.from_url(url, socket_connect_timeout=5, socket_timeout=30, health_check_interval=30)
-    return Redis.from_url(
-        url, socket_connect_timeout=0.5, socket_timeout=0.8, retry=Retry(NoBackoff(), 0), max_connections=300
-    )
+        client = Redis.from_url(url, socket_connect_timeout=5, socket_timeout=30, health_check_interval=30)
+    else:
+        client = Redis.from_url(
+            url, socket_connect_timeout=0.5, socket_timeout=0.8, retry=Retry(NoBackoff(), 0), max_connections=300
+        )
+    pool = client.connection_pool
+    pool.connection_class = type("Connection", (_LeavesReplicas, pool.connection_class), {})
+    return client
+
+
+class _LeavesReplicas:
+    """A connection to be made anew after Redis called itself a replica: its address may lead to another one by now.
+
+    After a failover a connection stays with the Redis that it was made to, which may go on as a read-only replica.
+    """
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        """See `redis.connection.Connection`; the pool closes the connection when it comes back."""
+        try:
+            return super().read_response(*args, **kwargs)  # type: ignore[misc]
+        except ResponseError as error:
+            if "READONLY" in f"{error.status_code} {error}":
+                self.mark_for_reconnect()  # type: ignore[attr-defined]
+            raise
 
 
 def text(value: object) -> str:

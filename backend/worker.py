@@ -9,14 +9,15 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from types import FrameType
 from typing import Any
 
 from redis.exceptions import RedisError
-from rq import Queue, SimpleWorker, get_current_job
+from rq import get_current_job
 from rq.job import Job as RQJob
 from rq.serializers import JSONSerializer
+from rq.worker.base import WorkerStatus
 
 from backend import logs, store
 from backend.corrections.records import ScoreBook
@@ -34,6 +35,7 @@ from backend.images.fetcher import ImageError, fetcher_of
 from backend.interactive.desk import Desk
 from backend.labeling.parsing import Picture, empty_config
 from backend.masks.task import Outcome, TaskMasks
+from backend.patient_worker import HEARTBEAT_SECONDS, PatientWorker
 from backend.pulse import pulse
 from backend.queue.jobs import Job, Jobs, SegmentJob, State
 from backend.queue.queues import TakingQueue
@@ -41,6 +43,7 @@ from backend.settings import Settings, load_settings
 from backend.status import measures
 from backend.status.reports import Reporter
 from backend.studio.client import Studio, StudioError, StudioUnavailable
+from backend.trouble import explain, passes, patiently
 from model.memory import MemoryFileError
 from model.presets import Preset, preset
 from model.segmentation import Segmentation
@@ -48,9 +51,12 @@ from model.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 15
 DEAD_AFTER_SECONDS = 60
 """A worker silent for this long is dead: its job goes to another."""
+KEEP_SECONDS = 180.0
+"""How long a prediction that is computed waits for a Redis that does not take it, before the image is done again."""
+NOTE_SECONDS = 30.0
+"""The same for what is only noted: that a job begins, or why it failed."""
 DEVICE_ERRORS = 3
 """After so many errors of the GPU in a row the worker ends: a broken CUDA context only heals in a new process."""
 
@@ -132,7 +138,8 @@ class Engine:
             del found
         outcome = masks.outcome()
         if job.ask is None:
-            self.scores.note(job.project, job.task, job.version, job.fingerprint, outcome.scores)
+            note = partial(self.scores.note, job.project, job.task, job.version, job.fingerprint, outcome.scores)
+            patiently(note, KEEP_SECONDS)
         return outcome
 
     def is_free(self, error: BaseException) -> bool:
@@ -169,7 +176,7 @@ def segment(payload: dict[str, Any]) -> str:
     job_id = own.jobs.id_of(job)
     if own.jobs.state(job_id) is State.DONE and own.jobs.result(job_id) is not None:
         return "already done"  # given back by the sweep although it had finished
-    if not own.jobs.start(job_id):
+    if not patiently(lambda: own.jobs.start(job_id), NOTE_SECONDS):
         return "cancelled"
     own.reporter.begin(job_id)
     is_finished = False
@@ -192,9 +199,7 @@ def _segment(own: Engine, job: Job, job_id: str) -> str:
         raise
     own.device_errors = 0
     with measures.timed(own.seconds, "keep"):
-        own.jobs.finish(
-            job_id, outcome.prediction, outcome.found, outcome.missing, outcome.kind, is_asked=job.ask is not None
-        )
+        patiently(lambda: _keep(own, job, job_id, outcome), KEEP_SECONDS)
     seconds = time.perf_counter() - begun
     if job.ask is None:
         with suppress(RedisError):  # the result is kept; what it took is no reason to do it again
@@ -204,6 +209,11 @@ def _segment(own: Engine, job: Job, job_id: str) -> str:
     if outcome.missing:
         log.error("job %s is done in part: %s", job_id, outcome.missing)
     return summary
+
+
+def _keep(own: Engine, job: Job, job_id: str, outcome: Outcome) -> None:
+    is_asked = job.ask is not None
+    own.jobs.finish(job_id, outcome.prediction, outcome.found, outcome.missing, outcome.kind, is_asked=is_asked)
 
 
 def _record_failure(own: Engine, job_id: str, error: BaseException) -> None:
@@ -217,29 +227,44 @@ def _record_failure(own: Engine, job_id: str, error: BaseException) -> None:
     elif current is not None and isinstance(error, PERMANENT) and not isinstance(error, PASSING):
         current.retries_left = 0
     if current is not None and current.should_retry:
-        jobs.retry(job_id, reason)
+        patiently(lambda: jobs.retry(job_id, reason), NOTE_SECONDS)
         log.warning("job %s will be tried again: %s", job_id, reason)
     else:
-        jobs.fail(job_id, reason, kind_of(error))
+        patiently(lambda: jobs.fail(job_id, reason, kind_of(error)), NOTE_SECONDS)
         log.error("job %s failed: %s", job_id, reason)
 
 
-class GPUWorker(SimpleWorker):  # type: ignore[misc]
-    """RQ's SimpleWorker with a heartbeat during the job and the safe dequeue of `TakingQueue`."""
+class GPUWorker(PatientWorker):
+    """The patient worker with a heartbeat during the job and the safe dequeue of `TakingQueue`."""
 
     queue_class = TakingQueue
     job_class = SegmentJob
 
-    def execute_job(self, job: RQJob, queue: Queue) -> None:
-        """Run the job here, with a thread that shows that we live."""
-        self.prepare_execution(job)
-        with pulse(lambda: self._beat(job), HEARTBEAT_SECONDS, job.timeout or 0):
-            self.perform_job(job, queue)
-        self.set_state("idle")
+    def execute_job(self, job: RQJob, queue: TakingQueue) -> None:
+        """Run the job here, with a thread that shows that we live.
+
+        A job whose end Redis does not take, however long it is waited for, is put back and costs no try.
+        """
+        try:
+            self.prepare_execution(job)
+            with pulse(lambda: self._beat(job), HEARTBEAT_SECONDS, job.timeout or 0):
+                self.perform_job(job, queue)
+        except RedisError as error:
+            if not passes(error):
+                raise
+            log.error("job %s is put back. %s", job.id, explain(error))
+            self._state = WorkerStatus.IDLE  # from here on SIGTERM ends the wait: the sweep would put the job back
+            if not self._stop_requested:
+                patiently(lambda: self._put_back(job, queue))
+        self.set_state(WorkerStatus.IDLE)
         if engine().device_errors:
             free_device_memory()
         if engine().device_errors >= DEVICE_ERRORS:
             self._stop_requested = True
+
+    def _put_back(self, job: RQJob, queue: TakingQueue) -> None:
+        engine().jobs.retry(job.id, "Redis refused writes for too long, or was away")
+        self.put_back(job, queue)
 
     def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
         """The second SIGTERM, a second or more after the first: drop the image and end."""
@@ -267,6 +292,7 @@ class GPUWorker(SimpleWorker):  # type: ignore[misc]
     def _beat(self, job: RQJob) -> None:
         if self.execution is not None:
             self.maintain_heartbeats(job)
+            self.stay_registered()
 
 
 def work(settings: Settings, burst: bool = False, only: str | None = None) -> None:

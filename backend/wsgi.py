@@ -1,4 +1,4 @@
-"""What a WSGI server loads: `gunicorn backend.wsgi:app`, configured by the environment."""
+"""What a WSGI server loads: `backend.wsgi:app`, configured by the environment. `serve` loads it into waitress."""
 
 from contextlib import suppress
 
@@ -11,4 +11,5 @@ from backend.connections import compare_soon
 logs.configure("serve")
 app = create_app()
 with suppress(RedisError):  # a courier whose Redis was away finds that out by itself
-    compare_soon(app.config["CAR"].redis)  # Label Studio does not repeat what it sent while this process was away
+    # Label Studio does not repeat what it sent while this process was away. It is asked when we can be reached again.
+    compare_soon(app.config["CAR"].redis, seconds=2)

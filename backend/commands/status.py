@@ -58,6 +58,7 @@ def as_text(status: Overview) -> str:
     waiting = ", ".join(f"{count} {name}" for name, count in status.waiting.items() if count)
     pace = status.seconds_per_image
     lines = [
+        *([status.refuses_writes] if status.refuses_writes else []),
         f"workers    {status.workers}" + ("" if status.workers else "   none: start `python -m backend worker`"),
         *(f"  {worker_line(one, status.at)}" for one in status.worker_reports),
         "courier    " + ("at work" if status.courier else "none: start `python -m backend courier`"),

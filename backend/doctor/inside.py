@@ -19,6 +19,7 @@ from backend.queue.jobs import Jobs
 from backend.settings import Settings
 from backend.status import overview, reports
 from backend.status.reports import Doing
+from backend.trouble import REFUSALS, refusal, try_write
 
 OLDEST = (6, 2)
 FULL = 0.9
@@ -46,7 +47,17 @@ def check_redis(redis: Redis, url: str) -> list[Finding]:
         return [problem("redis", f"{shown(url)}: {error}", "Wait until it has loaded its file, or see its log.")]
     except (RedisError, ValueError) as error:
         return [problem("redis", f"{shown(url)} does not answer: {error}", "Start Redis, or correct REDIS_URL.")]
-    return [_version(info, url), _persistence(info), _memory(info)]
+    return [_version(info, url), _writes(redis), _persistence(info), _memory(info)]
+
+
+def _writes(redis: Redis) -> Finding:
+    check = "redis takes writes"
+    try:
+        try_write(redis)
+    except RedisError as error:
+        code = refusal(error)
+        return problem(check, f"It refuses them: {error}", REFUSALS.get(code, "See Redis's log, and its ACL."))
+    return ok(check, "a key was written")
 
 
 def _version(info: Mapping[str, Any], url: str) -> Finding:
@@ -150,7 +161,7 @@ def check_web(url: str, settings: Settings) -> tuple[Web, list[Finding]]:
         return Web(url, {}), [problem(check, f"{url} asks for another password than the one set here.", fix)]
     if answer.status_code != 200:
         reason = health.get("error", answer.reason) if isinstance(health, dict) else answer.reason
-        fix = "Correct REDIS_URL of the web process, as seen from where it runs."
+        fix = "Do what it says; or correct REDIS_URL of the web process, as seen from where it runs."
         return Web(url, {}), [problem(check, f"{url}/health says {answer.status_code}: {reason}", fix)]
     if not isinstance(said, dict) or "web" not in said:
         fix = "Say where the backend is: --url http://HOST:PORT."

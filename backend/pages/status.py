@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
-from flask import Response, jsonify
+from flask import Response, current_app, jsonify
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from redis.exceptions import RedisError
 
@@ -17,6 +18,8 @@ from backend.pages.base import blueprint, predictor, render, task_link
 from backend.queue.job import task_of
 from backend.settings import Settings
 from backend.status import metrics, overview
+from backend.status.refused import LastRefused
+from backend.trouble import explain
 from backend.words import duration
 
 pages = blueprint("status")
@@ -32,13 +35,14 @@ def status() -> Response:
     try:
         read = overview.read(predictor().jobs)
     except RedisError as error:
-        return render("status.html", "Status", REFRESH_SECONDS, error=str(error), web=web)
+        return render("status.html", "Status", REFRESH_SECONDS, error=explain(error), web=web, refused=_refused())
     return render(
         "status.html",
         "Status",
         REFRESH_SECONDS,
         read=read,
         web=web,
+        refused=_refused(),
         advice=overview.advice(read, web["version"]),
         most=max(minute.images for minute in read.minutes),
         height=CHART_HEIGHT,
@@ -50,16 +54,22 @@ def status() -> Response:
 @pages.get("/status.json")
 def status_json() -> tuple[Response, int]:
     """GET /status.json: everything that the page shows; 503 with `error` while Redis is away."""
-    web = about(predictor().settings)
+    web = {**about(predictor().settings), "webhooks_refused": asdict(_refused())}
     try:
         return jsonify({**asdict(overview.read(predictor().jobs)), "web": web}), 200
     except RedisError as error:
-        return jsonify({"error": f"Redis at REDIS_URL does not answer: {error}", "web": web}), 503
+        return jsonify({"error": explain(error), "web": web}), 503
 
 
 def exposition() -> Response:
     """GET /metrics: for Prometheus; 200 also while Redis is away, then with `car_redis_up 0`."""
-    return Response(metrics.exposition(predictor().jobs), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+    text = metrics.exposition(predictor().jobs, _refused().count)
+    return Response(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+def _refused() -> LastRefused:
+    last: LastRefused = current_app.config["REFUSED"].last
+    return last
 
 
 def about(settings: Settings) -> dict[str, Any]:
@@ -74,6 +84,12 @@ def about(settings: Settings) -> dict[str, Any]:
 
 
 pages.add_app_template_filter(duration, "duration")
+
+
+@pages.app_template_filter("clock")
+def clock(seconds: float) -> str:
+    """Seconds since the epoch as a date and time of day, UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 @pages.app_template_filter("memory")

@@ -1,7 +1,7 @@
 """Health checks of single processes, for containers and Kubernetes: `python -m backend status --check worker`.
 
-The checks of worker and courier pass while Redis is away: nothing is known of them then, and starting them anew, which
-is what a failed check leads to, would not bring Redis back but cost the weights.
+The checks of worker and courier pass while Redis is away or refuses writes: nothing is known of them then, and starting
+them anew, which is what a failed check leads to, would not bring Redis back but cost the weights.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from backend import store
 from backend.settings import Settings
 from backend.status import reports
+from backend.trouble import explain, try_write
 
 WEB_URL = "http://127.0.0.1:9090"
 WEB_SECONDS = 5.0
@@ -28,7 +29,7 @@ Answer = tuple[bool, str]
 
 
 def web(settings: Settings, url: str = WEB_URL) -> Answer:
-    """Whether the web process at `url` answers /health with 200: it and Redis are there."""
+    """Whether the web process at `url` answers /health with 200: it is there, and Redis takes writes."""
     request = urllib.request.Request(f"{url.rstrip('/')}/health")
     if settings.auth:
         given = base64.b64encode(":".join(settings.auth).encode()).decode()
@@ -55,9 +56,11 @@ def courier(settings: Settings) -> Answer:
 
 def _asked(settings: Settings, question: Callable[[Redis], Answer]) -> Answer:
     try:
-        return question(store.connect(settings.redis_url, patient=False))
+        redis = store.connect(settings.redis_url, patient=False)
+        try_write(redis)
+        return question(redis)
     except RedisError as error:
-        return True, f"cannot tell, Redis does not answer: {error}"
+        return True, f"cannot tell. {explain(error)}"
 
 
 def _worker(redis: Redis) -> Answer:

@@ -1,6 +1,7 @@
 """/metrics for Prometheus: the figures of `backend.status.overview`, read from Redis at each scrape.
 
-Names are `car_*`; seconds, bytes and `_total` as Prometheus wants them. With Redis away `car_redis_up 0` stands alone.
+Names are `car_*`; seconds, bytes and `_total` as Prometheus wants them. With Redis away there are `car_redis_up 0` and
+what the web process itself counts, nothing else.
 """
 
 from __future__ import annotations
@@ -23,27 +24,34 @@ from backend.status.reports import Doing, WorkerReport
 STAGE_HELP = "Seconds per stage of a job: fetch, trunk, texts, proposals, classifier, masks, encode, keep."
 
 
-def exposition(jobs: Jobs) -> bytes:
-    """The whole page, in Prometheus's text format."""
+def exposition(jobs: Jobs, webhooks_refused: int = 0) -> bytes:
+    """The whole page, in Prometheus's text format; `webhooks_refused` are those of the asking web process."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Figures(jobs))
+    registry.register(Figures(jobs, webhooks_refused))
     return generate_latest(registry)
 
 
 class Figures(Collector):
     """Reads Redis when it is collected; keeps nothing."""
 
-    def __init__(self, jobs: Jobs):
+    def __init__(self, jobs: Jobs, webhooks_refused: int):
         self.jobs = jobs
+        self.webhooks_refused = webhooks_refused
 
     def collect(self) -> Iterator[Metric]:
         """One scrape."""
+        yield CounterMetricFamily(
+            "car_webhooks_refused",
+            "Webhooks that this web process could not keep since its start, as Redis did not take them.",
+            value=self.webhooks_refused,
+        )
         try:
             read = overview.read(self.jobs, shown=0)
         except RedisError:
             yield _gauge("car_redis_up", "Whether Redis answers; nothing else is known while it does not.", 0)
             return
         yield _gauge("car_redis_up", "Whether Redis answers; nothing else is known while it does not.", 1)
+        yield _gauge("car_redis_writable", "Whether Redis takes writes.", float(not read.refuses_writes))
         yield from _queues(read)
         yield from _outcomes(read)
         yield from _durations(read)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from redis import Redis
+from redis.exceptions import ResponseError
 from rq.registry import ScheduledJobRegistry, StartedJobRegistry
 
 from backend import store
@@ -25,6 +26,7 @@ from backend.status import measures, reports
 from backend.status.measures import Histogram, Minute
 from backend.status.reports import WorkerReport
 from backend.store import text
+from backend.trouble import explain, try_write
 
 RATE_MINUTES = 10
 """The rate is that of so many minutes, and of the one under way."""
@@ -71,6 +73,8 @@ class Overview:
     """Everything at the moment `at` (seconds since the epoch); ages are in seconds, None where there is nothing."""
 
     at: float
+    refuses_writes: str
+    """Why Redis refuses writes, and what to do; empty when it takes them."""
     queued: int
     """Jobs that wait, retries included."""
     running: int
@@ -121,6 +125,7 @@ def read(jobs: Jobs, shown: int = 20) -> Overview:
     per_minute, per_image = rate(minutes, now)
     return Overview(
         at=now,
+        refuses_writes=_refuses_writes(redis),
         queued=unfinished - running,
         running=running,
         oldest_open_seconds=oldest_age(redis, store.OPEN, now),
@@ -151,6 +156,14 @@ def read(jobs: Jobs, shown: int = 20) -> Overview:
     )
 
 
+def _refuses_writes(redis: Redis) -> str:
+    try:
+        try_write(redis)
+    except ResponseError as error:
+        return explain(error)
+    return ""
+
+
 def rate(minutes: Sequence[Minute], now: float) -> tuple[float, float | None]:
     """(images per minute, seconds that a worker spends on one) lately, from `minutes` of which the last is under way.
 
@@ -169,6 +182,8 @@ def rate(minutes: Sequence[Minute], now: float) -> tuple[float, float | None]:
 def advice(overview: Overview, version: str) -> list[str]:
     """What stands in the way, with what to do; `version` is the web process's own for an empty config."""
     told = []
+    if overview.refuses_writes:
+        told.append(f"{overview.refuses_writes} Until then nothing is queued, segmented or delivered.")
     if not overview.workers:
         told.append("No worker is alive, so nothing is segmented: start python -m backend worker.")
     if not overview.courier:

@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from backend import store
 from backend.pulse import repeated
@@ -157,7 +157,8 @@ def read(redis: Redis) -> tuple[WorkerReport, ...]:
     found = dict(zip(names, redis.mget([store.worker_key(name) for name in names]), strict=True))
     silent = [name for name, report in found.items() if report is None]
     if silent:
-        redis.srem(store.WORKERS, *silent)
+        with suppress(ResponseError):  # a Redis that refuses writes can still be read
+            redis.srem(store.WORKERS, *silent)
     reports = (parsed(report) for report in found.values() if report is not None)
     return tuple(sorted((one for one in reports if one), key=lambda one: (one.host, one.pid, one.name)))
 

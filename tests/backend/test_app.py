@@ -15,7 +15,9 @@ from redis import Redis
 from backend import store
 from backend.app import CarBackend, create_app, project_number
 from backend.settings import Settings
+from backend.trouble import REFUSALS
 from tests.backend.conftest import CONFIG, task
+from tests.backend.refusing import WAYS
 from tests.conftest import RedisProcess
 
 
@@ -131,6 +133,26 @@ def test_redis_away_and_back(own_redis: RedisProcess, settings: Settings) -> Non
     assert client.post("/webhook", json={"action": "TASKS_CREATED"}).status_code == 503
     own_redis.start()
     assert client.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize("code", list(WAYS))
+def test_redis_refuses_writes_and_takes_them_again(own_redis: RedisProcess, settings: Settings, code: str) -> None:
+    refuse, accept = WAYS[code]
+    client = create_app(settings.model_copy(update={"redis_url": own_redis.url})).test_client()
+    assert client.get("/health").status_code == 200
+    with Redis.from_url(own_redis.url) as redis:
+        assert 0 < redis.ttl(store.PROBE) <= 10
+        refuse(redis)
+        assert_down(client, seconds=1.0)
+        for answer in (client.get("/health"), client.post("/webhook", json={"action": "TASKS_CREATED"})):
+            assert answer.status_code == 503
+            assert f"refuses writes ({code}" in answer.json["error"]
+            assert REFUSALS[code] in answer.json["error"]
+        assert client.post("/setup", json={"schema": CONFIG, "project": "1.1"}).status_code == 200
+        assert client.post("/predict", json=body(task(1))).json == {"results": [[]]}
+        accept(redis)
+        assert client.get("/health").status_code == 200
+        assert client.post("/webhook", json={"action": "TASKS_CREATED"}).status_code == 201
 
 
 def test_redis_hangs(own_redis: RedisProcess, settings: Settings) -> None:

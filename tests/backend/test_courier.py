@@ -16,6 +16,7 @@ from backend.labeling.parsing import LabelingConfig
 from backend.queue.jobs import Job
 from backend.settings import Settings
 from tests.backend.conftest import CONFIG, MemoryStudio, finished, one_image, task
+from tests.backend.refusing import WAYS
 from tests.conftest import RedisProcess
 
 
@@ -278,6 +279,29 @@ def test_the_loop_survives_redis_going_away(own_redis: RedisProcess, settings: S
     finally:
         stop.set()
         thread.join()
+
+
+def test_the_loop_survives_a_redis_that_refuses_writes_and_goes_on_at_once(
+    own_redis: RedisProcess, settings: Settings, studio: MemoryStudio, caplog: pytest.LogCaptureFixture
+) -> None:
+    courier = Courier(settings.model_copy(update={"redis_url": own_redis.url}), studio)  # type: ignore[arg-type]
+    refuse, accept = WAYS["READONLY"]
+    stop = threading.Event()
+    thread = threading.Thread(target=until, args=(stop, courier.round))
+    with Redis.from_url(own_redis.url) as redis:
+        refuse(redis)
+        thread.start()
+        try:
+            time.sleep(5)
+            accept(redis)
+            redis.lpush(store.INBOX, event(1))
+            assert eventually(lambda: len(courier.jobs.queues[store.BATCH]) == 1, seconds=2)
+        finally:
+            stop.set()
+            thread.join()
+    messages = [record.getMessage() for record in caplog.records if record.name == "backend.courier"]
+    assert [message for message in messages if "REDIS_URL" in message] == messages[:1]
+    assert "READONLY" in messages[0]
 
 
 def eventually(condition: Any, seconds: float = 10) -> bool:

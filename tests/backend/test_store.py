@@ -14,7 +14,7 @@ from tests.conftest import RedisProcess
 @pytest.mark.parametrize("patient", [True, False])
 def test_rediss_means_tls_with_a_certificate_that_is_checked(patient: bool) -> None:
     pool = store.connect("rediss://:secret@redis.example:6380/2", patient=patient).connection_pool
-    assert pool.connection_class is SSLConnection
+    assert issubclass(pool.connection_class, SSLConnection)
     connection = pool.make_connection()
     assert (connection.cert_reqs.name, connection.check_hostname) == ("CERT_REQUIRED", True)
     assert (connection.password, connection.port, connection.db) == ("secret", 6380, 2)

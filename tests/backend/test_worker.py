@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from dataclasses import replace
@@ -33,6 +34,8 @@ from model.memory import Memory, Strength, digest, write
 from model.presets import preset
 from model.segmenter import Segmenter
 from tests.backend.conftest import one_image
+from tests.backend.refusing import WAYS
+from tests.conftest import RedisProcess
 
 SCENES = Path(__file__).parents[2] / "model" / "demo" / "scenes" / "studio"
 NAMES = (SCENES / "classes.txt").read_text().splitlines()
@@ -496,6 +499,55 @@ def test_without_its_weights_a_worker_says_which_file_goes_where(redis_url: str,
     assert ended.returncode == 2
     assert "open_clip_config.json" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("code", list(WAYS))
+def test_a_job_whose_end_redis_does_not_take_for_long_is_put_back_and_costs_no_try(
+    own_redis: RedisProcess,
+    settings: Settings,
+    loaded: dict[str, Segmenter],
+    scene_job: Job,
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+) -> None:
+    own = Engine(settings.model_copy(update={"redis_url": own_redis.url}))
+    monkeypatch.setattr(own, "_segmenters", loaded)
+    monkeypatch.setattr(worker, "engine", lambda: own)
+    monkeypatch.setattr(worker, "KEEP_SECONDS", 0.5)
+    refuse, accept = WAYS[code]
+    predict, tries = own.predict, []
+
+    def refused_after_the_first(job: Job) -> Any:
+        outcome = predict(job)
+        tries.append(job.task)
+        if len(tries) == 1:
+            refuse(own.redis)
+            threading.Timer(3, lambda: accept(own.redis)).start()
+        return outcome
+
+    monkeypatch.setattr(own, "predict", refused_after_the_first)
+    own.jobs.request(scene_job, store.BATCH)
+    job_id = own.jobs.id_of(scene_job)
+    work_off(own)
+    assert tries == [7, 7]
+    assert own.jobs.state(job_id) is State.DONE
+    rq_job = SegmentJob.fetch(job_id, own.redis, JSONSerializer)
+    assert (rq_job.get_status(), rq_job.retries_left) == ("finished", own.settings.car_retries)
+    queue = own.jobs.queues[store.BATCH]
+    assert queue.started_job_registry.get_job_ids(cleanup=False) == []
+    assert queue.intermediate_queue.get_job_ids() == []
+
+
+def test_a_job_that_was_taken_but_not_begun_is_put_back(engine: Engine, scene_job: Job) -> None:
+    engine.jobs.request(scene_job, store.BATCH)
+    queues = [TakingQueue(name, connection=engine.redis, serializer=JSONSerializer) for name in store.QUEUES]
+    own = GPUWorker(queues, connection=engine.redis, serializer=JSONSerializer)
+    own.register_birth()
+    found = own.dequeue_job_and_maintain_ttl(None)
+    assert found is not None
+    own.put_back(*found)
+    assert engine.jobs.queues[store.BATCH].get_job_ids() == [engine.jobs.id_of(scene_job)]
+    assert engine.jobs.queues[store.BATCH].intermediate_queue.get_job_ids() == []
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import yaml
 from redis import Redis
 
 from backend import store
+from backend.commands.serve import GRACE_SECONDS
 from backend.doctor.here import ELSEWHERE
 from backend.queue.jobs import Job, Jobs
 from backend.queue.queues import TakingQueue
@@ -140,7 +141,7 @@ def test_settings_are_known_and_secrets_are_files() -> None:
 def test_a_worker_may_finish_its_image() -> None:
     assert pod("car-worker")["terminationGracePeriodSeconds"] >= 120
     assert container("car-worker")["resources"]["limits"]["nvidia.com/gpu"] == 1
-    assert pod("car-web")["terminationGracePeriodSeconds"] > 30, "gunicorn's own patience"
+    assert pod("car-web")["terminationGracePeriodSeconds"] > GRACE_SECONDS, "requests that are being answered end first"
 
 
 def kustomizations() -> Iterator[tuple[Path, dict[str, Any]]]:

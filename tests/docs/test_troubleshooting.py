@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from backend.queue.failures import Failure
+from backend.trouble import REFUSALS
 
 ROOT = Path(__file__).parents[2]
 TOLD = (
@@ -91,3 +92,8 @@ def test_every_check_of_the_doctor_is_there() -> None:
     assert len(checks) > 18
     missing = {check for check in checks if f"| {check} |" not in PAGE}
     assert not missing
+
+
+@pytest.mark.parametrize("code", list(REFUSALS))
+def test_every_way_in_which_redis_refuses_writes_is_there(code: str) -> None:
+    assert f"({code} …). {plain(REFUSALS[code])}" in PAGE

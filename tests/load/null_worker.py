@@ -91,11 +91,12 @@ def main() -> None:
     if args.host:
         socket.gethostname = lambda: args.host  # RQ and our reports ask here
     stand_in(args.latency)
-    from backend import worker
+    from backend import patient_worker, worker
     from backend.settings import load_settings
 
     assert "torch" not in sys.modules
-    worker.HEARTBEAT_SECONDS /= args.hurry  # type: ignore[assignment, misc]
+    for module in (worker, patient_worker):
+        module.HEARTBEAT_SECONDS /= args.hurry  # type: ignore[attr-defined]
     worker.DEAD_AFTER_SECONDS = max(1, round(worker.DEAD_AFTER_SECONDS / args.hurry))
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     worker.work(load_settings())

@@ -28,6 +28,7 @@ from backend.settings import load_settings
 from backend.status import reports
 from backend.status.reports import Reporter
 from backend.studio.client import SECRET_HEADER, secret_of
+from tests.backend.refusing import WAYS
 from tests.conftest import RedisProcess
 from tests.load.stub_api import StudioHandler
 from tests.load.stub_http import Server
@@ -188,6 +189,7 @@ def access_token() -> str:
 
 
 def nearly_full(world: World) -> None:
+    world.redis.set("ballast", b"x" * 2**24)  # so that what is left suffices for connections
     world.redis.config_set("maxmemory", int(world.redis.info("memory")["used_memory"] * 1.05))
 
 
@@ -240,6 +242,18 @@ BROKEN: dict[str, tuple[Callable[[World], Any], set[str], str, str]] = {
     ),
     "redis drops": (evicting, {"redis has room"}, "allkeys-lru", "maxmemory-policy noeviction"),
     "redis is full": (nearly_full, {"redis has room"}, "MB are in use", "Raise maxmemory"),
+    "redis is a replica": (
+        lambda w: WAYS["READONLY"][0](w.redis),
+        {"redis takes writes", "web process"},
+        "It refuses them: You can't write against a read only replica",
+        "Point REDIS_URL at the primary",
+    ),
+    "redis has lost its replicas": (
+        lambda w: WAYS["NOREPLICAS"][0](w.redis),
+        {"redis takes writes", "web process"},
+        "/health says 503: Redis at REDIS_URL refuses writes (NOREPLICAS",
+        "Do what it says",
+    ),
     "no worker": (
         lambda w: w.redis.delete(store.WORKERS),
         {"workers"},

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from flask.testing import FlaskClient
+from redis import Redis
 
 from backend import store
 from backend.app import create_app
@@ -18,7 +19,9 @@ from backend.settings import Settings
 from backend.status import measures
 from backend.status.overview import read
 from backend.status.reports import Device, Reporter
+from backend.trouble import REFUSALS
 from tests.backend.conftest import finished
+from tests.backend.refusing import WAYS
 from tests.conftest import RedisProcess
 
 BROWSER = {"Accept": "text/html"}
@@ -116,6 +119,30 @@ def test_redis_away_is_told_quickly(own_redis: RedisProcess, settings: Settings)
     answer = client.get("/status.json")
     assert (answer.status_code, "REDIS_URL" in answer.json["error"]) == (503, True)
     assert answer.json["web"]["preset"] == "demo"
+
+
+def test_a_redis_that_refuses_writes_is_told_and_so_are_the_webhooks_that_were_lost(
+    own_redis: RedisProcess, settings: Settings
+) -> None:
+    client = create_app(settings.model_copy(update={"redis_url": own_redis.url})).test_client()
+    refuse, accept = WAYS["NOREPLICAS"]
+    with Redis.from_url(own_redis.url) as redis:
+        redis.sadd(store.WORKERS, "a worker that is gone")
+        assert client.get("/status.json").json["refuses_writes"] == ""
+        assert "refused" not in page(client)
+        refuse(redis)
+        assert client.post("/webhook", json={"action": "TASKS_CREATED"}).status_code == 503
+        shown = page(client)
+        assert "refuses writes (NOREPLICAS" in shown
+        assert REFUSALS["NOREPLICAS"] in shown
+        told = client.get("/status.json")
+        assert (told.status_code, REFUSALS["NOREPLICAS"] in told.json["refuses_writes"]) == (200, True)
+        accept(redis)
+        shown = page(client)
+        assert "Until then nothing is queued" not in shown
+        assert "Webhooks of Label Studio that this web process has refused since its start: 1, " in shown
+        refused = client.get("/status.json").json["web"]["webhooks_refused"]
+        assert (refused["count"], "NOREPLICAS" in refused["reason"]) == (1, True)
 
 
 def test_running_jobs_with_their_age(jobs: Jobs, job: Job) -> None:

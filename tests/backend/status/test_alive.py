@@ -17,6 +17,8 @@ from backend.local.ports import any_free_port
 from backend.settings import Settings
 from backend.status import alive
 from backend.status.reports import Reporter
+from tests.backend.refusing import WAYS
+from tests.conftest import RedisProcess
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +49,18 @@ def test_a_redis_that_is_away_kills_nobody(monkeypatch: pytest.MonkeyPatch, caps
     for role in ("worker", "courier"):
         assert main(["status", "--check", role]) == 0
         assert "cannot tell" in capsys.readouterr().out
+
+
+def test_a_redis_that_refuses_writes_kills_nobody(
+    own_redis: RedisProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reports expire there, as workers cannot renew them."""
+    monkeypatch.setenv("REDIS_URL", own_redis.url)
+    with Redis.from_url(own_redis.url) as redis:
+        WAYS["NOREPLICAS"][0](redis)
+    for role in ("worker", "courier"):
+        assert main(["status", "--check", role]) == 0
+        assert "cannot tell. Redis at REDIS_URL refuses writes (NOREPLICAS" in capsys.readouterr().out
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
+from redis import Redis
 
 from backend import store
 from backend.app import create_app
@@ -17,6 +18,7 @@ from backend.queue.jobs import Job, Jobs
 from backend.settings import Settings
 from backend.status import measures
 from backend.status.reports import Device, Doing, Reporter
+from tests.backend.refusing import WAYS
 from tests.conftest import RedisProcess
 
 
@@ -104,10 +106,25 @@ def test_with_redis_away_it_is_quick_and_says_so(own_redis: RedisProcess, settin
     assert scrape(client)["car_redis_up", ()] == 1
     own_redis.stop()
     begun = time.monotonic()
-    assert scrape(client) == {("car_redis_up", ()): 0}
+    assert scrape(client) == {("car_redis_up", ()): 0, ("car_webhooks_refused_total", ()): 0}
     assert time.monotonic() - begun < 5
     own_redis.start()
     assert scrape(client)["car_redis_up", ()] == 1
+
+
+def test_a_redis_that_refuses_writes_is_up_and_not_writable(own_redis: RedisProcess, settings: Settings) -> None:
+    client = create_app(settings.model_copy(update={"redis_url": own_redis.url})).test_client()
+    refuse, accept = WAYS["READONLY"]
+    with Redis.from_url(own_redis.url) as redis:
+        assert scrape(client)["car_redis_writable", ()] == 1
+        refuse(redis)
+        for _ in range(2):
+            client.post("/webhook", json={"action": "TASKS_CREATED"})
+        found = scrape(client)
+        assert (found["car_redis_up", ()], found["car_redis_writable", ()]) == (1, 0)
+        assert found["car_webhooks_refused_total", ()] == 2
+        accept(redis)
+        assert scrape(client)["car_redis_writable", ()] == 1
 
 
 def test_a_long_list_of_failures_costs_a_scrape_nothing(client: FlaskClient, jobs: Jobs, job: Job) -> None:
