@@ -8,6 +8,7 @@ from typing import Any
 
 import requests
 
+from backend.connections import webhook_problem
 from backend.doctor.findings import Finding, ok, problem, unknown
 from backend.labeling.parsing import ConfigError, LabelingConfig, parse_config, pictures
 from backend.settings import Settings
@@ -17,7 +18,7 @@ from model.presets import preset
 
 TOKENS = {"legacy": "legacy token", "refresh": "personal access token", "access": "access token"}
 NEEDED = {
-    "TASKS_CREATED": "imports are not pre-labelled",
+    "TASKS_CREATED": "imports are found by comparison only, some minutes late",
     "TASKS_DELETED": "deleted tasks are segmented all the same",
     "PROJECT_UPDATED": "what was queued for an old labeling config is not cancelled",
     "ANNOTATION_CREATED": "corrections are not compared",
@@ -168,8 +169,7 @@ def webhook(webhooks: list[dict[str, Any]], backend_url: str, settings: Settings
     check, address = "webhook", f"{backend_url.rstrip('/')}/webhook"
     found = next((one for one in webhooks if str(one.get("url", "")).rstrip("/") == address), None)
     if found is None:
-        fix = f"Disconnect and connect the model again, or add in Settings > Webhooks: {address}, all actions."
-        return problem(check, f"There is none to {address}, so imports are not pre-labelled.", fix)
+        return _no_webhook(check, backend_url, address, settings)
     fix = f"In Settings > Webhooks, edit {address}: "
     if not found.get("is_active", True):
         return problem(check, "It is switched off.", f"{fix}switch it on.")
@@ -185,9 +185,22 @@ def webhook(webhooks: list[dict[str, Any]], backend_url: str, settings: Settings
     if not found.get("send_payload", True):
         return problem(check, "It comes without the tasks.", f"{fix}send the payload.")
     if settings.auth and (found.get("headers") or {}).get(SECRET_HEADER) != secret_of(settings.auth):
-        fix = "Start python -m backend courier (it sets the header when the project next asks), or reconnect the model."
+        fix = "Start python -m backend courier (it sets the header within minutes), or reconnect the model."
         return problem(check, f"It lacks our {SECRET_HEADER}, so the backend refuses it.", fix)
     return ok(check, f"{address}")
+
+
+def _no_webhook(check: str, backend_url: str, address: str, settings: Settings) -> Finding:
+    """Say why there is none, and what helps: the courier makes it wherever Label Studio lets it."""
+    cause, _, advice = webhook_problem(backend_url).partition(". ")
+    if cause:
+        return problem(check, f"{cause}.", f"{advice} In Settings > Model, edit the address.")
+    late = "the courier finds imports by comparison only" if settings.car_converge_seconds else "imports are not found"
+    fix = (
+        "Start python -m backend courier: it makes the webhook within minutes, or its log says why not. Or add in "
+        f"Settings > Webhooks: {address}, all actions."
+    )
+    return problem(check, f"There is none to {address}, so {late}.", fix)
 
 
 def check_image(studio: Studio, settings: Settings, project: int, config: LabelingConfig | None) -> Finding:

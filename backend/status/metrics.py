@@ -78,6 +78,12 @@ def _queues(read: Overview) -> Iterator[Metric]:
         "For how long the most overdue delivery has been due, 0 when none is.",
         read.oldest_in_outbox_seconds or 0.0,
     )
+    yield _gauge("car_projects_connected", "Projects that have this backend as their ML backend.", read.connected)
+    yield _gauge(
+        "car_projects_without_webhook",
+        "Connected projects whose imports are found by comparison only, as Label Studio makes no webhook.",
+        len(read.webhook_problems),
+    )
     yield _gauge("car_courier_up", "Whether a courier is at work.", float(read.courier))
 
 

@@ -17,6 +17,7 @@ from redis.exceptions import ResponseError
 from rq.registry import ScheduledJobRegistry, StartedJobRegistry
 
 from backend import store
+from backend.connections import webhook_problems
 from backend.delivery import oldest_age
 from backend.queue.failures import fix, requeue_command
 from backend.queue.job import task_of
@@ -88,6 +89,10 @@ class Overview:
     workers: int
     courier: bool
     webhooks_to_read: int
+    connected: int
+    """Projects that have us as their ML backend."""
+    webhook_problems: dict[int, str]
+    """Project -> why Label Studio does not tell us of its imports."""
     in_outbox: int
     oldest_in_outbox_seconds: float | None
     """How long the courier is behind with the first of them."""
@@ -135,6 +140,8 @@ def read(jobs: Jobs, shown: int = 20) -> Overview:
         workers=len(reports.alive(told)),
         courier=bool(redis.exists(store.COURIER)),
         webhooks_to_read=int(redis.llen(store.INBOX) + redis.llen(store.READING)),
+        connected=int(redis.hlen(store.CONNECTED)),
+        webhook_problems=webhook_problems(redis),
         in_outbox=int(redis.zcard(store.OUTBOX)),
         oldest_in_outbox_seconds=_behind(redis, now),
         delivered=counters.get("delivered", 0),
@@ -197,6 +204,7 @@ def advice(overview: Overview, version: str) -> list[str]:
             f"Workers of another release or with other weights ({', '.join(others)}; here {version}) will refuse jobs: "
             "start all processes from one release, with the same CAR_PRESET and CAR_WEIGHTS."
         )
+    told += [f"Project {project}: {problem}" for project, problem in overview.webhook_problems.items()]
     told += [f"A worker on {one.host} cannot work: {one.error}" for one in overview.worker_reports if one.error]
     return told
 

@@ -41,7 +41,7 @@ class DrawingWorld(World):
 
     def prediction(self, job: Job, *labels: str) -> dict[str, Any]:
         scores = {"cat": 0.75 if labels else 0.2, "dog": 0.1, "moai": 0.0}
-        ScoreBook(self.jobs.redis, self.settings).note(job.project, job.task, job.version, scores)
+        ScoreBook(self.jobs.redis, self.settings).note(job.project, job.task, job.version, job.fingerprint, scores)
         mask = np.zeros((222, 295), bool)
         mask[50:100, 50:150] = True
         regions = [brush.region(mask, label, "mask", "image", 0.75, label) for label in labels]
