@@ -122,7 +122,7 @@ class Connections:
         except StudioUnavailable:
             raise
         except StudioError as error:
-            if error.status != 404:  # the project is gone, and its webhooks with it
+            if error.status not in (400, 404):  # the project is gone, and its webhooks with it (1.23: 400)
                 log.warning("project %s: the webhook that was left behind stays: %s", project, error)
 
     def own_addresses(self) -> set[str]:
@@ -162,10 +162,14 @@ class Connections:
         return int(cast(bytes | None, self.redis.hget(store.SETUPS, str(project))) or 0)
 
     def _ours(self, project: int, rows: Sequence[Mapping[str, Any]], *, was_called: bool) -> Mapping[str, Any] | None:
-        """The row that is us: at the address where we were called, else with a version of ours; the known one else."""
-        if not was_called:  # Label Studio does not reach us just now
-            known = self.of(project)
-            return next((one for one in rows if known and (one["id"], one["url"]) == (known.backend, known.url)), None)
+        """The row that is us: at the address where we were called, else with a version of ours, else any.
+
+        While Label Studio does not reach us it is the known one, else one at an address of ours.
+        """
+        if not was_called:
+            known, own = self.of(project), {one.rstrip("/") for one in self.own_addresses()}
+            same = [one for one in rows if known and (one["id"], one["url"]) == (known.backend, known.url)]
+            return next(iter([*same, *(one for one in rows if str(one["url"]).rstrip("/") in own)]), None)
         address = text(cast(bytes | None, self.redis.hget(store.ADDRESSES, str(project))) or b"").rstrip("/")
         at_address = [one for one in rows if str(one["url"]).rstrip("/") == address]
         with_version = [one for one in rows if str(one.get("model_version") or "").startswith("car-")]

@@ -29,7 +29,7 @@ from backend.queue.job import job_of, project_of
 from backend.queue.queues import is_paused
 from backend.reconcile import Reconciler, Served, served
 from backend.settings import Settings
-from backend.studio.client import PAGE, Studio, TaskFilter
+from backend.studio.client import PAGE, Studio, StudioError, TaskFilter
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +92,14 @@ class Convergence:
 
     def converge(self, project: int) -> Compared:
         """Compare one project. Raises StudioError and RedisError; it may be repeated."""
+        try:
+            return self._compare(project)
+        except StudioError as error:
+            if error.status != 404 or self.studio.project(project) is not None:
+                raise
+            return self._compare(project)  # it was deleted meanwhile
+
+    def _compare(self, project: int) -> Compared:
         found = self.studio.project(project)
         if found is None:
             self.reconciler.project_is_gone(project)

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from backend.local.demo_project import Scenes, load_scenes
 from tests.e2e.browsing import launch, log_in
+from tests.e2e.sized_images import SizedImages, serve_images
 from tests.e2e.support import (
     SCENES,
     STARTED,
@@ -23,6 +24,7 @@ from tests.e2e.support import (
 )
 
 HERE = Path(__file__).parent
+QUICK = {"CAR_CONVERGE_SECONDS": "2", "CAR_ALLOWED_HOSTS": "127.0.0.1"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -62,15 +64,32 @@ def backend(label_studio: LabelStudio, tmp_path_factory: pytest.TempPathFactory)
     STARTED.remove(running.supervisor)
 
 
+@pytest.fixture(scope="session")
+def sized_images() -> Iterator[SizedImages]:
+    """A web server of images; see `tests.e2e.sized_images`."""
+    with serve_images() as images:
+        yield images
+
+
+@pytest.fixture(scope="module")
+def quick_backend(label_studio: LabelStudio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    """A backend for the tests of a module: its worker needs no model, and it compares projects every two seconds."""
+    folder = tmp_path_factory.mktemp("quick-backend")
+    running = start_backend(folder, label_studio.url, label_studio.account.token, latency=0.02, **QUICK)
+    yield running
+    running.supervisor.stop_all(last="redis")
+    STARTED.remove(running.supervisor)
+
+
 @pytest.fixture
 def new_backend(label_studio: LabelStudio, tmp_path: Path) -> Iterator[Callable[..., Backend]]:
-    """Start backends for this test alone: `new_backend(workers=2, api_key=..., CAR_WAIT="0")`."""
+    """Start backends for this test alone: `new_backend(workers=2, api_key=..., latency=0, CAR_WAIT="0")`."""
     started: list[Backend] = []
 
-    def start(workers: int = 1, api_key: str = "", **env: str) -> Backend:
+    def start(workers: int = 1, api_key: str = "", latency: float | None = None, **env: str) -> Backend:
         folder = tmp_path / f"backend-{len(started)}"
         key = api_key or label_studio.account.token
-        started.append(start_backend(folder, label_studio.url, key, workers, **env))
+        started.append(start_backend(folder, label_studio.url, key, workers, latency, **env))
         return started[-1]
 
     yield start

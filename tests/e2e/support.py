@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
@@ -135,6 +135,10 @@ class LabelStudio:
         chosen = {"all": True, "excluded": []} if tasks is None else {"all": False, "included": list(tasks)}
         self._action(project, "retrieve_tasks_predictions", chosen)
 
+    def delete_tasks(self, project: int) -> None:
+        """Do what the Data Manager's "Delete tasks" does, for all tasks."""
+        self._action(project, "delete_tasks", {"all": True, "excluded": []})
+
     def delete_predictions(self, project: int) -> None:
         """Do what the Data Manager's "Delete predictions" does, for all tasks."""
         self._action(project, "delete_tasks_predictions", {"all": True, "excluded": []})
@@ -177,6 +181,17 @@ class Backend:
         """Stop a process as `make run` does, and keep it stopped."""
         self.supervisor.stop(name)
 
+    @contextmanager
+    def without(self, *names: str) -> Iterator[None]:
+        """Have processes stopped for a while, and running again after that."""
+        for name in names:
+            self.stop(name)
+        try:
+            yield
+        finally:
+            for name in names:
+                self.start(name)
+
     def pid(self, name: str) -> int:
         return self.supervisor.pids[name]
 
@@ -198,8 +213,14 @@ def start_label_studio(folder: Path) -> LabelStudio:
     return running
 
 
-def start_backend(folder: Path, studio_url: str, api_key: str, workers: int = 1, **env: str) -> Backend:
-    """Start Redis, the web service, a courier and workers, with `env` on top of what `make run` gives them."""
+def start_backend(
+    folder: Path, studio_url: str, api_key: str, workers: int = 1, latency: float | None = None, **env: str
+) -> Backend:
+    """Start Redis, the web service, a courier and workers, with `env` on top of what `make run` gives them.
+
+    With `latency` the workers draw the same two shapes into every image, after so many seconds, instead of asking a
+    model (tests/load/null_worker.py).
+    """
     supervisor = new_supervisor(folder)
     redis_port, port = any_free_port(), any_free_port()
     redis_url, url = redis_server.url(redis_port), label_studio.url(port)
@@ -208,6 +229,9 @@ def start_backend(folder: Path, studio_url: str, api_key: str, workers: int = 1,
     supervisor.start(redis)
     supervisor.wait(lambda: redis_server.answers(redis_url), "redis", 30)
     programs = {program.name: program for program in services.programs(environment, port, workers)}
+    if latency is not None:
+        command = (sys.executable, "-m", "tests.load.null_worker", "--latency", str(latency))
+        programs |= {name: replace(one, command=command) for name, one in programs.items() if "worker" in name}
     auth = (env["BASIC_AUTH_USER"], env["BASIC_AUTH_PASS"]) if "BASIC_AUTH_USER" in env else None
     backend = Backend(url, redis_url, supervisor, {"redis": redis, **programs}, auth)
     try:

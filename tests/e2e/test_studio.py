@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from backend.local.demo_project import Scenes
-from backend.studio.client import Studio, StudioError, StudioUnavailable
+from backend.reconcile import read_tasks
+from backend.studio.client import SECRET_HEADER, Studio, StudioError, StudioUnavailable, TaskFilter, secret_of
 from tests.e2e.support import Backend, LabelStudio, Project, eventually
 
 NEVER = 99_999_999
@@ -53,13 +54,60 @@ def test_a_task(studio: Studio, project: Project) -> None:
         assert found["id"] == task
         assert [one["model_version"] for one in found["predictions"]] == ["v1"]
     assert studio.task_exists(task)
-    assert studio.existing_tasks(project.id, [task, 99_999_999]) == {task}
+    assert set(read_tasks(studio, project.id, [task, NEVER]) or ()) == {task}
     assert studio.delete_task(task)
-    assert studio.existing_tasks(project.id, [task]) == set()
+    assert read_tasks(studio, project.id, [task]) == {}
     assert not studio.delete_task(task)
     assert not studio.task_exists(task)
     assert studio.task(task) is None
     assert studio.task(task, project.id) is None
+
+
+def test_tasks_of_a_project(studio: Studio, project: Project, new_project: Callable[..., Project]) -> None:
+    first, second, third = (task["id"] for task in project.tasks())
+    studio.create_prediction(second, prediction())
+    found = read_tasks(studio, project.id, [third, second, second], whole=True) or {}
+    assert {task: len(found[task]["predictions"]) for task in found} == {second: 1, third: 0}
+    assert read_tasks(studio, new_project().id, [first]) == {}
+    assert read_tasks(studio, NEVER, [first]) is None
+
+
+def test_when_tasks_were_created_and_changed(
+    studio: Studio, project: Project, new_project: Callable[..., Project], scenes: Scenes
+) -> None:
+    ids = [task["id"] for task in project.tasks()]
+    before = studio.newest_change(project.id)
+    assert before == max(task["updated_at"] for task in project.tasks())
+    later = project.add_images(scenes.images[3:4])
+
+    def found(**which: str) -> list[int]:
+        return [task["id"] for task in studio.tasks(project.id, which=TaskFilter(**which))]
+
+    assert found(created_after=before) == found(updated_after=before) == later
+    studio.session.send("PATCH", f"/api/tasks/{ids[1]}/", json={"data": {"image": "http://host/other.png"}})
+    assert (found(created_after=before), found(updated_after=before)) == (later, [ids[1], *later])
+    newest = studio.newest_change(project.id)
+    assert newest > before
+    assert found(updated_after=newest) == []
+    assert studio.newest_change(new_project().id) == ""
+
+
+def test_webhooks(studio: Studio, project: Project) -> None:
+    url, auth = "http://127.0.0.1:9", ("me", "secret")
+    assert studio.ensure_webhook(project.id, url)
+    assert not studio.ensure_webhook(project.id, url, auth)
+    (found,) = studio.webhooks(project.id)
+    assert (found["url"], found["headers"]) == (f"{url}/webhook", {SECRET_HEADER: secret_of(auth)})
+    assert (found["send_payload"], found["send_for_all_actions"], found["is_active"]) == (True, True, True)
+    assert studio.remove_webhooks(project.id, ["http://127.0.0.1:10"]) == 0
+    assert studio.remove_webhooks(project.id, [url, f"{url}/"]) == 1
+    assert studio.webhooks(project.id) == []
+    with pytest.raises(StudioError, match="reserved network address") as caught:
+        studio.ensure_webhook(project.id, "http://169.254.169.254")
+    assert caught.value.status == 403
+    with pytest.raises(StudioError, match="not one of the available choices") as caught:
+        studio.webhooks(NEVER)
+    assert caught.value.status == 400
 
 
 def test_paging(studio: Studio, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
