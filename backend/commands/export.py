@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from backend.export.exporter import Exporter, ExportError, Plan, Summary
+from backend.export.choice import Plan
+from backend.export.exporter import Exporter, ExportError, Summary
 from backend.images.fetcher import fetcher_of
 from backend.labeling.parsing import ConfigError, parse_config
 from backend.settings import Settings, load_settings
@@ -61,12 +62,11 @@ def export(settings: Settings, args: argparse.Namespace, out: Path) -> Summary:
     names = tuple(config.names())
     plan = Plan(args.project, args.format, args.source, names, args.version, args.tolerance, args.images)
     fetcher = fetcher_of(settings, studio.authorization)
-    exporter = Exporter(plan, config, out, fetcher.fetch)
-    tasks = studio.tasks(args.project, exporter.after, whole=True)
+    exporter = Exporter(plan, config, out, fetcher.fetch, studio)
     with tqdm(
         total=project.get("task_number"), initial=exporter.summary.tasks, unit="task", file=sys.stderr, disable=None
     ) as bar:
-        return exporter.run(tasks, bar.update)
+        return exporter.run(bar.update)
 
 
 def as_text(summary: Summary, source: str, out: Path) -> str:

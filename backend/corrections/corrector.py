@@ -110,7 +110,8 @@ class Corrector:
                 continue
             prediction = prediction_of(annotation, found.get("predictions") or (), now)
             if prediction is None:
-                corrections += [known[annotation["id"]]] if annotation["id"] in known else []
+                earlier = known.get(annotation["id"])
+                corrections += [earlier] if earlier and is_of(earlier, annotation) else []
                 continue
             corrections.append(self._compared(project, task, annotation, prediction, now))
         self.corrections.replace(project, task, corrections)
@@ -197,6 +198,11 @@ class Corrector:
             not_compared=why,
             fingerprint=fingerprint,
         )
+
+
+def is_of(correction: Correction, annotation: Mapping[str, Any]) -> bool:
+    """Whether a correction is of this annotation, and not of a deleted one whose id was given out again."""
+    return seconds_of(annotation.get("created_at")) <= correction.submitted
 
 
 def prediction_of(

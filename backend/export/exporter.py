@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as Pillow
 
+from backend.export.choice import Plan, Task, as_of, chosen, unchanged
 from backend.export.formats import Drawing, Format, Record, writer
+from backend.export.names import file_name, stem
 from backend.export.regions import RegionError, labels_in, place_of, regions, regions_at, size_of
 from backend.images.decoding import ImageError
 from backend.labeling.parsing import ConfigError, LabelingConfig, Picture, for_task, pictures
+from backend.reconcile import read_tasks
+from backend.studio.client import WHOLE_PAGE, Studio
 from model.files import replacing, write_text
 
 PARTIAL, WHOLE = "export.partial.jsonl", "export.jsonl"
@@ -29,24 +31,6 @@ Fetch = Callable[[str, int], npt.NDArray[np.uint8]]
 
 class ExportError(Exception):
     """The export cannot begin; the message says what to do."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is exported: two runs with equal plans may share a folder.
-
-    source: `annotations` or `predictions`. labels: as Label Studio stores them, in the order of the labeling config;
-    where tasks bring labels along, those that are met come after them.
-    version: of the predictions; "" for the newest that this backend made. tolerance: of outlines, in pixels.
-    """
-
-    project: int
-    format: str
-    source: str
-    labels: tuple[str, ...]
-    version: str = ""
-    tolerance: float = 0.5
-    images: bool = False
 
 
 @dataclass
@@ -68,30 +52,37 @@ class Summary:
 
 
 class Exporter:
-    """One export into one folder. Raises ExportError when the folder holds another one."""
+    """One export into one folder; goes on where an interrupted one was.
 
-    def __init__(self, plan: Plan, config: LabelingConfig, folder: Path, fetch: Fetch) -> None:
-        self._plan, self._config, self._folder, self._fetch = plan, config, folder, fetch
+    Raises ExportError when the folder holds another export, StudioError when there is something to go on with, but
+    Label Studio does not tell what of it has changed since.
+    """
+
+    def __init__(self, plan: Plan, config: LabelingConfig, folder: Path, fetch: Fetch, studio: Studio) -> None:
+        self._plan, self._config, self._folder, self._fetch, self._studio = plan, config, folder, fetch, studio
         folder.mkdir(parents=True, exist_ok=True)
         self.summary = Summary()
-        self.after = 0
-        """The last task that an interrupted run came to; 0 when there was none."""
         self._labels = list(plan.labels)
-        self._records: list[Record] = []
+        self._lines: dict[int, Record] = {}
         self._stems: set[str] = set()
-        for line in self._resumed():
-            self._note(line)
+        earlier = self._resumed()
+        kept, self._again = self._unchanged(earlier)
+        for number in kept:
+            self._note(earlier.pop(number))
         self._format: Format = writer(plan.format, folder, self._labels, plan.tolerance, config.one_image)
+        if (folder / PARTIAL).exists():
+            self._remove_files(earlier.values())
+            self._rewrite()
 
-    def run(self, tasks: Iterator[Mapping[str, Any]], told: Callable[[], object]) -> Summary:
-        """Write tasks, by rising id and with all that hangs on them, beyond `after`; `told` hears of each.
+    def run(self, told: Callable[[], object]) -> Summary:
+        """Write the project's tasks that are not written yet; `told` hears of each. Raises StudioError.
 
         What cannot be written is a problem of its task: the others go on, and so do the task's other images.
         """
         with (self._folder / PARTIAL).open("a", encoding="utf-8") as log:
             if log.tell() == 0:
                 log.write(_line(asdict(self._plan)))
-            for task in tasks:
+            for task in self._tasks():
                 line = self._export(task)
                 self._note(line)
                 log.write(_line(line))
@@ -100,11 +91,25 @@ class Exporter:
         self._finish()
         return self.summary
 
+    def _unchanged(self, earlier: Mapping[int, Record]) -> tuple[list[int], list[int]]:
+        """`unchanged` for the log of an interrupted run."""
+        if not earlier:
+            return [], []
+        tasks = self._studio.tasks(self._plan.project, whole=self._plan.has_predictions)
+        return unchanged(earlier, tasks, self._plan, self._config)
+
+    def _tasks(self) -> Iterator[Task]:
+        """The tasks to write, whole: those that changed since an interrupted run, then those beyond its last one."""
+        last = max(self._lines, default=0)
+        for start in range(0, len(self._again), WHOLE_PAGE):
+            numbers = self._again[start : start + WHOLE_PAGE]
+            yield from (read_tasks(self._studio, self._plan.project, numbers, whole=True) or {}).values()
+        yield from self._studio.tasks(self._plan.project, last, whole=True)
+
     def _note(self, line: Record) -> None:
         self.summary.add(line)
-        self.after = line["task"]
         self._learn(line.get("labels", ()))
-        self._records += line["images"]
+        self._lines[line["task"]] = line
         self._stems |= {record["stem"] for record in line["images"]}
 
     def _learn(self, labels: Iterable[str]) -> list[str]:
@@ -113,12 +118,13 @@ class Exporter:
         self._labels += new
         return new
 
-    def _export(self, task: Mapping[str, Any]) -> Record:
+    def _export(self, task: Task) -> Record:
         """Write the images of a task; return its line in the log."""
-        number, result = int(task["id"]), chosen(task, self._plan)
-        line: Record = {"task": number, "images": []}
-        if result is None:
+        number, found = int(task["id"]), chosen(task, self._plan)
+        line: Record = {"task": number, "as_of": as_of(task, self._plan), "images": []}
+        if found is None:
             return line
+        result = list(found.get("result") or [])
         try:
             shown = pictures(self._config, task.get("data"))
         except ConfigError as error:
@@ -128,14 +134,14 @@ class Exporter:
         problems = strays(result, self._config, shown)
         for place, picture in enumerate(shown, 1):
             try:
-                stem = self._stem(picture, number, place)
-                line["images"].append(self._write(number, picture, stem, regions_at(result, picture)))
-                self._stems.add(stem)
+                name = self._name(picture, number, place)
+                line["images"].append(self._write(number, picture, name, regions_at(result, picture)))
+                self._stems.add(name)
             except (RegionError, ImageError) as error:
                 problems.append(f"{picture}: {error}" if len(shown) > 1 else str(error))
         return {**line, "problem": "; ".join(problems)} if problems else line
 
-    def _write(self, task: int, picture: Picture, stem: str, result: Sequence[Mapping[str, Any]]) -> Record:
+    def _write(self, task: int, picture: Picture, name: str, result: Sequence[Mapping[str, Any]]) -> Record:
         """Write one image; return what is remembered of it."""
         drawn = regions(result, self._labels)
         size, pixels = size_of(result), None
@@ -145,17 +151,17 @@ class Exporter:
         if drawn and drawn[0].mask.shape != size:
             height, width = drawn[0].mask.shape
             raise RegionError(f"the image is {size[1]} x {size[0]} now, its regions were drawn on {width} x {height}")
-        name = PurePosixPath(file_name(picture.address))
-        file = f"{stem}{'.jpg' if name.suffix.lower() in ('.jpg', '.jpeg') else '.png'}"
-        drawing = Drawing(task, stem, file if self._plan.images else name.name, *size, drawn, picture)
+        imported = PurePosixPath(file_name(picture.address))
+        file = f"{name}{'.jpg' if imported.suffix.lower() in ('.jpg', '.jpeg') else '.png'}"
+        drawing = Drawing(task, name, file if self._plan.images else imported.name, *size, drawn, picture)
         if self._plan.images and pixels is not None:
             self._save(pixels, drawing)
         return self._format.write(drawing)
 
-    def _stem(self, picture: Picture, task: int, place: int) -> str:
+    def _name(self, picture: Picture, task: int, place: int) -> str:
         """A name for an image's files that no other has; `place` is its number among the task's images."""
-        stem = PurePosixPath(file_name(picture.address)).stem
-        names = (stem, f"{stem}-{task}", f"{stem}-{task}-{place}")
+        own = stem(picture.address)
+        names = (own, f"{own}-{task}", f"{own}-{task}-{place}")
         return next((name for name in names if name not in self._stems), names[-1])
 
     def _save(self, picture: npt.NDArray[np.uint8], drawing: Drawing) -> None:
@@ -164,54 +170,51 @@ class Exporter:
         with replacing(path) as partial:
             Pillow.fromarray(picture).save(partial, format="JPEG" if path.suffix == ".jpg" else "PNG", quality=95)
 
-    def _resumed(self) -> Iterator[Record]:
-        """Read what an interrupted run wrote; a last line that was cut off is forgotten."""
+    def _resumed(self) -> dict[int, Record]:
+        """Read what an interrupted run wrote, by task; a last line that was cut off is forgotten."""
         for name in (PARTIAL, WHOLE):
             path = self._folder / name
             if not path.exists():
                 continue
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            if lines and json.loads(lines[0]) != json.loads(_line(asdict(self._plan))):
+            with path.open(encoding="utf-8") as log:
+                complete = [line for line in log if line.endswith("\n")]
+            if complete and json.loads(complete[0]) != json.loads(_line(asdict(self._plan))):
                 raise ExportError(
                     f"{self._folder} holds another export (see the first line of {name}). Choose another --out, or "
                     "delete that folder."
                 )
-            if name == WHOLE:
-                return
-            complete = [line for line in lines if line.endswith("\n")]
-            write_text(path, "".join(complete))
-            yield from map(json.loads, complete[1:])
-            return
+            return {line["task"]: line for line in map(json.loads, complete[1:])} if name == PARTIAL else {}
+        return {}
 
     def _finish(self) -> None:
         """Write what tells of all images; delete files of an earlier export whose tasks are gone since."""
-        self._format.finish(self._records)
-        kept = {path for record in self._records for path in self._files(record)}
+        if self._again:
+            self._rewrite()
+        self._format.finish(self._records())
         earlier = self._folder / WHOLE
         if earlier.exists():
-            before = [json.loads(line) for line in earlier.read_text(encoding="utf-8").splitlines()[1:]]
-            for path in {path for line in before for record in line["images"] for path in self._files(record)} - kept:
-                path.unlink(missing_ok=True)
+            with earlier.open(encoding="utf-8") as log:
+                self._remove_files(json.loads(line) for line in list(log)[1:])
         (self._folder / PARTIAL).replace(earlier)
+
+    def _records(self) -> Iterator[Record]:
+        """The records of all images, by rising id of their tasks."""
+        return (record for _, line in sorted(self._lines.items()) for record in line["images"])
+
+    def _rewrite(self) -> None:
+        """Write the log anew, by rising id of the tasks."""
+        lines = [_line(asdict(self._plan)), *(_line(line) for _, line in sorted(self._lines.items()))]
+        write_text(self._folder / PARTIAL, "".join(lines))
+
+    def _remove_files(self, lines: Iterable[Record]) -> None:
+        """Delete the files that these lines tell of, but for those that are still part of the export."""
+        kept = {path for record in self._records() for path in self._files(record)}
+        for path in {path for line in lines for record in line["images"] for path in self._files(record)} - kept:
+            path.unlink(missing_ok=True)
 
     def _files(self, record: Record) -> list[Path]:
         pictures = [self._folder / "images" / record["file"]] if self._plan.images else []
         return [*self._format.files(record), *pictures]
-
-
-def chosen(task: Mapping[str, Any], plan: Plan) -> list[Mapping[str, Any]] | None:
-    """The result to export of a task with its annotations and predictions; None when it has none of that kind.
-
-    Of annotations the one marked as ground truth, else the one changed last; skipped ones do not count. Of predictions
-    the newest of the plan's version, or of any that this backend made.
-    """
-    if plan.source == "annotations":
-        found = [one for one in task.get("annotations") or [] if not one.get("was_cancelled")]
-        found.sort(key=lambda one: (bool(one.get("ground_truth")), str(one.get("updated_at")), one.get("id", 0)))
-    else:
-        found = [one for one in task.get("predictions") or [] if _ours(str(one.get("model_version")), plan.version)]
-        found.sort(key=lambda one: one.get("id", 0))
-    return list(found[-1].get("result") or []) if found else None
 
 
 def task_labels(config: LabelingConfig, data: object) -> list[str]:
@@ -230,26 +233,6 @@ def strays(result: Sequence[Mapping[str, Any]], config: LabelingConfig, shown: S
     return [
         f"regions are on {tag}, image {page + 1}, which the task's data does not have" for tag, page in sorted(lost)
     ]
-
-
-def _ours(version: str, wanted: str) -> bool:
-    return version == wanted if wanted else version.startswith("car-")
-
-
-def file_name(address: str) -> str:
-    """The name of the file at an image's address, safe as a name in our folder.
-
-    Label Studio 1.23 puts eight digits before the name of an upload; local files and cloud addresses keep the whole
-    name in the path or in a query.
-    """
-    if address.startswith("data:"):
-        return "image.png"
-    parts = urlsplit(address)
-    path = parse_qs(parts.query).get("d", [parts.path])[0] if "local-files" in parts.path else parts.path
-    name = PurePosixPath(unquote(path)).name
-    if "/upload/" in parts.path:
-        name = re.sub(r"^[0-9a-f]{8}-", "", name)
-    return re.sub(r"[^\w.,@()+ -]", "_", name).lstrip(".") or "image.png"
 
 
 def _line(value: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -55,7 +55,8 @@ class MemoryStudio:
     `projects` are those that are there; every task is of project 1 unless `owner` says otherwise.
     """
 
-    def __init__(self, tasks: Sequence[int] = ()):
+    def __init__(self, tasks: Sequence[int] = (), config: str = CONFIG):
+        self.config = config
         self.stored: dict[int, list[dict[str, Any]]] = {number: [] for number in tasks}
         self.data: dict[int, dict[str, Any]] = {number: task(number)["data"] for number in tasks}
         self.changed: dict[int, str] = {}
@@ -90,11 +91,38 @@ class MemoryStudio:
 
     def project(self, project: int) -> dict[str, Any] | None:
         self._called("project")
-        return {"id": project, "label_config": CONFIG} if project in self.projects_there else None
+        return {"id": project, "label_config": self.config} if project in self.projects_there else None
+
+    def update_project(self, project: int, **fields: Any) -> None:
+        self._called("update project")
+        self.config = fields["label_config"]
 
     def projects(self) -> list[dict[str, Any]]:
         self._called("projects")
         return [{"id": project} for project in sorted(self.projects_there)]
+
+    def authorization(self) -> dict[str, str]:
+        return {}
+
+    def hold(self, found: Mapping[str, Any], moment: str = NOW) -> None:
+        """Hold a task with its data, predictions and annotations, changed at a moment."""
+        number = found["id"]
+        self.data[number], self.changed[number] = found["data"], moment
+        self.stored[number] = list(found.get("predictions", ()))
+        self.annotated[number] = list(found.get("annotations", ()))
+
+    def task(self, number: int, project: int) -> dict[str, Any] | None:
+        self._called("task")
+        return self._shown(number, whole=True) if number in self.stored and self._owner(number) == project else None
+
+    def annotations(self, number: int) -> list[dict[str, Any]]:
+        self._called("annotations")
+        return self.annotated.get(number, [])
+
+    def tasks(self, project: int, after: int = 0, *, whole: bool = False) -> Iterator[dict[str, Any]]:
+        while page := self.tasks_beyond(project, after, whole=whole):
+            yield from page
+            after = page[-1]["id"]
 
     def tasks_beyond(
         self, project: int, after: int, which: TaskFilter | None = None, *, whole: bool = False
@@ -109,13 +137,16 @@ class MemoryStudio:
 
     def newest_change(self, project: int) -> str:
         self._called("newest")
-        own = [n for n in self.stored if self.owner.get(n, 1) == project]
+        own = [n for n in self.stored if self._owner(n) == project]
         return max((self.changed.get(number, NOW) for number in own), default="")
+
+    def _owner(self, number: int) -> int:
+        return self.owner.get(number, 1)
 
     def _matches(self, number: int, project: int, which: TaskFilter) -> bool:
         versions = [str(one.get("model_version")) for one in self.stored[number]]
         return (
-            self.owner.get(number, 1) == project
+            self._owner(number) == project
             and not (which.ids and number not in which.ids)
             and not (which.lacking and any(which.lacking in version for version in versions))
             and not (which.holding and not any(which.holding in version for version in versions))
@@ -129,6 +160,7 @@ class MemoryStudio:
             "data": self.data[number],
             "created_at": NOW,
             "updated_at": self.changed.get(number, NOW),
+            "total_annotations": len(self.annotated.get(number, ())),
         }
         if not whole:
             return found

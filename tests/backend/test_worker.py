@@ -163,7 +163,7 @@ def test_all_images_of_a_task_come_in_one_prediction(engine: Engine, pair_job: J
     sizes = {one["to_name"]: (one["original_width"], one["original_height"]) for one in prediction["result"]}
     assert sizes == {"left": (384, 320), "right": (480, 360)}
     assert len({one["id"] for one in prediction["result"]}) == len(prediction["result"])
-    scores = engine.scores.scores(1, 7, pair_job.version)
+    scores = engine.scores.scores(1, 7, pair_job.version, pair_job.fingerprint)
     assert set(scores) == set(ASKED) | {"head"}
     assert scores["head"] > 0.5
     assert engine.jobs.ticket(job_id).keys() & {"error", "kind"} == set()

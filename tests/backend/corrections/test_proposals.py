@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from redis import Redis
 
@@ -11,6 +9,7 @@ from backend.corrections.proposals import Kept, Outcome, Proposal, ProposalError
 from backend.corrections.records import Change, Correction
 from backend.labeling.parsing import parse_config
 from backend.settings import Settings
+from tests.backend.conftest import MemoryStudio
 
 XML = """<View><!-- kept -->
 <Image name="image" value="$image"/>
@@ -23,20 +22,9 @@ GOOD = Proposal(
 VERSION = parse_config(XML, "demo").version()
 
 
-class StudioWithAProject:
-    def __init__(self) -> None:
-        self.config = XML
-
-    def project(self, number: int) -> dict[str, Any] | None:
-        return {"id": number, "label_config": self.config} if number == 1 else None
-
-    def update_project(self, number: int, **fields: Any) -> None:
-        self.config = fields["label_config"]
-
-
 @pytest.fixture
-def studio() -> Any:
-    return StudioWithAProject()
+def studio() -> MemoryStudio:
+    return MemoryStudio(config=XML)
 
 
 def test_what_is_applied_stands_in_the_labeling_config() -> None:
@@ -63,7 +51,7 @@ def test_a_proposal_survives_redis(redis: Redis) -> None:
     assert found.proposal == refused
 
 
-def test_applied_once(redis: Redis, settings: Settings, studio: Any) -> None:
+def test_applied_once(redis: Redis, settings: Settings, studio: MemoryStudio) -> None:
     keep(redis, 1, VERSION, GOOD)
     apply(redis, settings, studio, 1)
     assert 'model_score_threshold="0.31"' in studio.config
@@ -80,7 +68,7 @@ def test_applied_once(redis: Redis, settings: Settings, studio: Any) -> None:
     ],
 )
 def test_what_does_not_fit_is_not_applied(
-    redis: Redis, settings: Settings, studio: Any, project: int, version: str, proposal: Proposal, words: str
+    redis: Redis, settings: Settings, studio: MemoryStudio, project: int, version: str, proposal: Proposal, words: str
 ) -> None:
     keep(redis, project, version, proposal)
     with pytest.raises(ProposalError, match=words):
@@ -89,7 +77,7 @@ def test_what_does_not_fit_is_not_applied(
 
 
 @pytest.fixture
-def corrector(redis: Redis, settings: Settings, studio: Any) -> Corrector:
+def corrector(redis: Redis, settings: Settings, studio: MemoryStudio) -> Corrector:
     return Corrector(redis, settings, studio)
 
 
@@ -103,7 +91,7 @@ def correct(corrector: Corrector, tasks: int) -> None:
         corrector.corrections.replace(1, task, [one])
 
 
-def test_start_training_applies_what_is_proposed(corrector: Corrector, studio: Any) -> None:
+def test_start_training_applies_what_is_proposed(corrector: Corrector, studio: MemoryStudio) -> None:
     correct(corrector, 40)
     proposed = corrector.propose(1)
     assert proposed is not None
@@ -116,7 +104,7 @@ def test_start_training_applies_what_is_proposed(corrector: Corrector, studio: A
     assert studio.config == written, "once"
 
 
-def test_three_corrected_tasks_are_refused(corrector: Corrector, studio: Any) -> None:
+def test_three_corrected_tasks_are_refused(corrector: Corrector, studio: MemoryStudio) -> None:
     correct(corrector, 3)
     proposed = corrector.propose(1)
     assert proposed is not None
@@ -134,9 +122,9 @@ def test_what_somebody_asked_for_waits_for_being_applied(corrector: Corrector, r
     assert corrector.propose(1, asked=False) != asked, "it no longer fits"
 
 
-def test_the_courier_proposes_every_few_tasks(corrector: Corrector, studio: Any, redis: Redis) -> None:
-    studio.annotations = lambda task: []
+def test_the_courier_proposes_every_few_tasks(corrector: Corrector, studio: MemoryStudio, redis: Redis) -> None:
     correct(corrector, PROPOSE_EVERY + 1)
+    studio.show(PROPOSE_EVERY, "/data/upload/1/5.png")
     corrector.corrections.look_at(1, [PROPOSE_EVERY])  # it has lost its annotations: one less
     assert corrector.round()
     assert redis.exists(store.calibration_key(1))

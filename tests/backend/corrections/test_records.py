@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 import time
 import zlib
 from collections.abc import Mapping
@@ -16,11 +17,14 @@ from backend import store
 from backend.corrections.corrector import Corrector, prediction_of, scores_of
 from backend.corrections.records import REASON, Change, Correction, Corrections, Kind, ScoreBook, is_ours
 from backend.masks import brush
+from backend.queue.job import Job
 from backend.settings import Settings
-from backend.studio.client import StudioUnavailable
+from tests.backend.conftest import MemoryStudio
 from tests.backend.corrections.shapes import box, square
 
 OURS = "car-demo-0123abcd-4567cdef"
+IMAGE, OTHER_IMAGE = "89abcdef", "01234567"
+"""Fingerprints of two jobs."""
 NOON = "2026-11-20T12:00:00.000000Z"
 LATER = "2026-11-20T12:05:00.000000Z"
 
@@ -39,38 +43,16 @@ def annotation(number: int, *regions: dict[str, Any], **fields: Any) -> dict[str
     return {"id": number, "result": list(regions), "parent_prediction": None, **usual, **fields}
 
 
-class StudioWithAnnotations:
-    """As much of Label Studio as has tasks with predictions and annotations."""
-
-    def __init__(self) -> None:
-        self.given: dict[int, list[dict[str, Any]]] = {}
-        self.made: dict[int, list[dict[str, Any]]] = {}
-        self.down = False
-        self.asked = 0
-
-    def predictions(self, task: int) -> list[dict[str, Any]]:
-        return self.given.get(task, [])
-
-    def annotations(self, task: int) -> list[dict[str, Any]]:
-        self.asked += 1
-        if self.down:
-            raise StudioUnavailable("restarting")
-        return self.made.get(task, [])
-
-    def tasks(self, project: int) -> list[dict[str, Any]]:
-        return [{"id": task, "total_annotations": len(made)} for task, made in sorted(self.made.items())]
-
-
 @pytest.fixture
-def studio() -> StudioWithAnnotations:
-    studio = StudioWithAnnotations()
-    studio.given = {7: [prediction(1, region("cat", 50), region("dog", 10))]}
-    studio.made = {7: [annotation(3, region("cat", 40), parent_prediction=1)]}
+def studio() -> MemoryStudio:
+    studio = MemoryStudio([7])
+    studio.stored[7] = [prediction(1, region("cat", 50), region("dog", 10))]
+    studio.annotated[7] = [annotation(3, region("cat", 40), parent_prediction=1)]
     return studio
 
 
 @pytest.fixture
-def corrector(redis: Redis, settings: Settings, studio: StudioWithAnnotations) -> Corrector:
+def corrector(redis: Redis, settings: Settings, studio: MemoryStudio) -> Corrector:
     return Corrector(redis, settings, studio)  # type: ignore[arg-type]
 
 
@@ -87,8 +69,8 @@ def kept(corrector: Corrector) -> list[Correction]:
     return corrector.corrections.newest(1)
 
 
-def test_a_submitted_annotation_is_compared_with_what_was_predicted(corrector: Corrector) -> None:
-    corrector.scores.note(1, 7, OURS, {"cat": 0.75, "dog": 0.25, "moai": 0.0625})
+def test_a_submitted_annotation_is_compared_with_what_was_predicted(corrector: Corrector, job: Job) -> None:
+    corrector.scores.note(1, 7, OURS, job.fingerprint, {"cat": 0.75, "dog": 0.25, "moai": 0.0625})
     corrector.hear(event("ANNOTATION_CREATED"))
     work_off(corrector)
     (found,) = kept(corrector)
@@ -97,26 +79,26 @@ def test_a_submitted_annotation_is_compared_with_what_was_predicted(corrector: C
         "dog": (Kind.REMOVED, 0.0),
     }
     assert (found.task, found.annotation, found.version, found.seconds) == (7, 3, OURS, 12.5)
-    assert found.size == (10, 10)
+    assert (found.size, found.fingerprint) == ((10, 10), job.fingerprint)
     assert found.scores == {"cat": 0.75, "dog": 0.25, "moai": 0.0625}, "moai was dropped and nobody saw it"
     assert found.iou == pytest.approx(0.4)
     assert not found.accepted
 
 
-def test_the_same_webhook_twice_counts_once(corrector: Corrector, studio: StudioWithAnnotations) -> None:
+def test_the_same_webhook_twice_counts_once(corrector: Corrector, studio: MemoryStudio) -> None:
     for _ in range(2):
         corrector.hear(event("ANNOTATION_CREATED"))
     work_off(corrector)
-    assert studio.asked == 1
+    assert studio.calls.count("whole tasks") == 1
     corrector.hear(event("ANNOTATION_CREATED"))
     work_off(corrector)
     assert len(kept(corrector)) == 1
 
 
-def test_an_updated_annotation_replaces_its_record(corrector: Corrector, studio: StudioWithAnnotations) -> None:
+def test_an_updated_annotation_replaces_its_record(corrector: Corrector, studio: MemoryStudio) -> None:
     corrector.hear(event("ANNOTATION_CREATED"))
     work_off(corrector)
-    studio.made[7] = [annotation(3, region("cat", 50), region("dog", 10), parent_prediction=1)]
+    studio.annotated[7] = [annotation(3, region("cat", 50), region("dog", 10), parent_prediction=1)]
     corrector.hear(event("ANNOTATION_UPDATED"))
     work_off(corrector)
     (found,) = kept(corrector)
@@ -124,10 +106,10 @@ def test_an_updated_annotation_replaces_its_record(corrector: Corrector, studio:
     assert found.iou == 1
 
 
-def test_a_deleted_annotation_is_forgotten(corrector: Corrector, studio: StudioWithAnnotations, redis: Redis) -> None:
+def test_a_deleted_annotation_is_forgotten(corrector: Corrector, studio: MemoryStudio, redis: Redis) -> None:
     corrector.hear(event("ANNOTATION_CREATED"))
     work_off(corrector)
-    studio.made[7] = []
+    studio.annotated[7] = []
     corrector.hear({"action": "ANNOTATIONS_DELETED", "annotations": [{"id": 3}, {"id": 99}], "project": {"id": 1}})
     work_off(corrector)
     assert kept(corrector) == []
@@ -138,16 +120,19 @@ def test_a_deleted_annotation_is_forgotten(corrector: Corrector, studio: StudioW
     ]
 
 
-def test_a_deleted_task_is_forgotten(corrector: Corrector) -> None:
+def test_a_deleted_task_is_forgotten(corrector: Corrector, studio: MemoryStudio) -> None:
     corrector.hear(event("ANNOTATION_CREATED"))
     work_off(corrector)
+    studio.delete(7)
     corrector.hear({"action": "TASKS_DELETED", "tasks": [{"id": 7}], "project": {"id": 1}})
+    work_off(corrector)
     assert kept(corrector) == []
 
 
-def test_many_at_once(corrector: Corrector, studio: StudioWithAnnotations) -> None:
-    studio.given[8] = [prediction(2, region("cat", 50))]
-    studio.made[8] = [annotation(4, region("cat", 50)), annotation(5, region("cat", 25))]
+def test_many_at_once(corrector: Corrector, studio: MemoryStudio) -> None:
+    studio.show(8, "/data/upload/1/8.png")
+    studio.stored[8] = [prediction(2, region("cat", 50))]
+    studio.annotated[8] = [annotation(4, region("cat", 50)), annotation(5, region("cat", 25))]
     corrector.hear(
         {
             "action": "ANNOTATIONS_CREATED",
@@ -168,10 +153,10 @@ def test_many_at_once(corrector: Corrector, studio: StudioWithAnnotations) -> No
     ],
 )
 def test_what_there_is_nothing_to_compare_with_does_not_count(
-    corrector: Corrector, studio: StudioWithAnnotations, made: dict[str, Any]
+    corrector: Corrector, studio: MemoryStudio, made: dict[str, Any]
 ) -> None:
-    studio.given[7].append(prediction(2, region("cat", 50), version="another-model"))
-    studio.made[7] = [made]
+    studio.stored[7].append(prediction(2, region("cat", 50), version="another-model"))
+    studio.annotated[7] = [made]
     assert corrector.compare_task(1, 7) == 0
     assert kept(corrector) == []
 
@@ -188,13 +173,13 @@ def test_what_there_is_nothing_to_compare_with_does_not_count(
 )
 def test_what_cannot_be_compared_is_counted_with_the_reason(
     corrector: Corrector,
-    studio: StudioWithAnnotations,
+    studio: MemoryStudio,
     caplog: pytest.LogCaptureFixture,
     broken: dict[str, Any],
     reason: str,
 ) -> None:
     other = annotation(4, region("cat", 50), region("dog", 10), parent_prediction=1)
-    studio.made[7] = [annotation(3, {**region("cat", 5), **broken}, parent_prediction=1, lead_time=1e400), other]
+    studio.annotated[7] = [annotation(3, {**region("cat", 5), **broken}, parent_prediction=1, lead_time=1e400), other]
     assert corrector.compare_task(1, 7) == 1, "the other one"
     found = {one.annotation: one for one in kept(corrector)}
     assert re.search(reason, found[3].not_compared)
@@ -205,31 +190,29 @@ def test_what_cannot_be_compared_is_counted_with_the_reason(
 
 
 @pytest.mark.parametrize("result", [None, 5, {"a": 1}, "cat", [5], [None], [[]]])
-def test_a_result_that_is_none_stops_nothing(
-    corrector: Corrector, studio: StudioWithAnnotations, result: object
-) -> None:
-    studio.made[7] = [{**annotation(3, parent_prediction=1), "result": result}]
+def test_a_result_that_is_none_stops_nothing(corrector: Corrector, studio: MemoryStudio, result: object) -> None:
+    studio.annotated[7] = [{**annotation(3, parent_prediction=1), "result": result}]
     assert corrector.compare_task(1, 7) == (result is None)
     (found,) = kept(corrector)
     assert bool(found.not_compared) == (result is not None)
 
 
 def test_an_empty_prediction_that_was_submitted_is_accepted_and_has_no_iou(
-    corrector: Corrector, studio: StudioWithAnnotations
+    corrector: Corrector, studio: MemoryStudio
 ) -> None:
-    studio.given[7] = [prediction(1)]
-    studio.made[7] = [annotation(3, parent_prediction=1)]
+    studio.stored[7] = [prediction(1)]
+    studio.annotated[7] = [annotation(3, parent_prediction=1)]
     assert corrector.compare_task(1, 7) == 1
     (found,) = kept(corrector)
     assert (found.accepted, found.iou, found.not_compared) == (True, None, "")
 
 
-def test_polygons_and_rectangles_are_compared(corrector: Corrector, studio: StudioWithAnnotations) -> None:
+def test_polygons_and_rectangles_are_compared(corrector: Corrector, studio: MemoryStudio) -> None:
     """By hand: a cat moved by half its side has 50 of 150 pixels, a dog twice as high 100 of 200, the moai is gone."""
     predicted = [square("cat", 10, 10), box("dog", 50, 10, 10, 10), square("moai", 30, 30)]
     submitted = [square("cat", 15, 10), box("dog", 50, 10, 10, 20)]
-    studio.given[7] = [prediction(1, *(one | {"score": 0.5} for one in predicted))]
-    studio.made[7] = [annotation(3, *submitted, parent_prediction=1)]
+    studio.stored[7] = [prediction(1, *(one | {"score": 0.5} for one in predicted))]
+    studio.annotated[7] = [annotation(3, *submitted, parent_prediction=1)]
     assert corrector.compare_task(1, 7) == 1
     (found,) = kept(corrector)
     assert {change.label: change.kind for change in found.changes} == {
@@ -267,10 +250,10 @@ def test_records_of_earlier_releases_are_read(redis: Redis, settings: Settings) 
     assert "--rebuild" in second.not_compared
 
 
-def test_a_comparison_outlives_its_prediction(corrector: Corrector, studio: StudioWithAnnotations) -> None:
+def test_a_comparison_outlives_its_prediction(corrector: Corrector, studio: MemoryStudio) -> None:
     corrector.compare_task(1, 7)
-    studio.given[7] = []
-    studio.made[7][0]["parent_prediction"] = None  # as Label Studio does
+    studio.stored[7] = []
+    studio.annotated[7][0]["parent_prediction"] = None  # as Label Studio does
     assert corrector.compare_task(1, 7) == 1
 
 
@@ -285,7 +268,7 @@ def test_the_prediction_is_the_parent_else_our_newest_older_one() -> None:
 
 
 def test_label_studio_down_is_waited_for(
-    corrector: Corrector, studio: StudioWithAnnotations, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    corrector: Corrector, studio: MemoryStudio, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     studio.down = True
     corrector.hear(event("ANNOTATION_CREATED"))
@@ -306,9 +289,9 @@ def test_a_webhook_that_comes_during_the_comparison_is_heeded(corrector: Correct
     assert corrector.corrections.next_due() == (1, 7)
 
 
-def test_everything_is_rebuilt_from_label_studio(corrector: Corrector, studio: StudioWithAnnotations) -> None:
+def test_everything_is_rebuilt_from_label_studio(corrector: Corrector, studio: MemoryStudio) -> None:
     corrector.corrections.replace(1, 5, [replace(made_up(5), annotation=50)])  # its task is gone
-    studio.made[6] = []
+    studio.show(6, "/data/upload/1/6.png")  # nobody has annotated it
     assert dict(corrector.rebuild(1)) == {7: 1, 5: 0}
     before = kept(corrector)
     assert dict(corrector.rebuild(1)) == {7: 1}
@@ -354,11 +337,29 @@ def test_the_oldest_go_first(redis: Redis, settings: Settings) -> None:
 def test_scores_are_kept_in_two_bytes_per_label(redis: Redis, settings: Settings) -> None:
     book = ScoreBook(redis, settings)
     scores = {f"label {number}": number / 100 for number in range(100)}
-    book.note(1, 7, OURS, scores)
-    assert book.scores(1, 7, OURS) == pytest.approx(scores, abs=5e-4)
-    assert redis.hstrlen(store.scores_key(1, OURS), "7") == 200
+    book.note(1, 7, OURS, IMAGE, scores)
+    assert book.scores(1, 7, OURS, IMAGE) == pytest.approx(scores, abs=5e-4)
+    assert redis.hstrlen(store.scores_key(1, OURS), "7") == 4 + 200, "and the fingerprint"
     assert redis.ttl(store.scores_key(1, OURS)) > 86_400
-    assert book.scores(1, 8, OURS) == book.scores(1, 7, "car-another-00000000-00000000") == {}
+    assert book.scores(1, 8, OURS, IMAGE) == book.scores(1, 7, "car-another-00000000-00000000", IMAGE) == {}
+
+
+def test_scores_noted_for_one_image_are_not_given_for_another(redis: Redis, settings: Settings) -> None:
+    book = ScoreBook(redis, settings)
+    book.note(1, 7, OURS, IMAGE, {"cat": 0.75, "dog": 0.25})
+    assert book.scores(1, 7, OURS, OTHER_IMAGE) == {}
+    book.note(1, 7, OURS, OTHER_IMAGE, {"cat": 0.5, "dog": 0.125})
+    assert book.scores(1, 7, OURS, OTHER_IMAGE) == {"cat": 0.5, "dog": 0.125}
+    assert book.scores(1, 7, OURS, IMAGE) == {}, "replaced"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_scores_of_earlier_releases_are_not_given_for_any_image(redis: Redis, settings: Settings, count: int) -> None:
+    """Their entries are the bare scores: nobody knows of which image."""
+    scores = [0.75, 0.25, 0.5][:count]
+    labels = json.dumps(["cat", "dog", "moai"][:count])
+    redis.hset(store.scores_key(1, OURS), mapping={"labels": labels, "7": struct.pack(f"<{count}e", *scores)})
+    assert ScoreBook(redis, settings).scores(1, 7, OURS, IMAGE) == {}
 
 
 @pytest.mark.parametrize(

@@ -35,5 +35,5 @@ def test_dropped_labels_leave_their_score(settings: Settings, job: Job, monkeypa
     monkeypatch.setattr(engine, "segmenter", lambda config: FindsACat())
     found = engine.predict(here).found
     assert found == ("cat",)
-    scores = ScoreBook(engine.redis, settings).scores(here.project, here.task, here.version)
+    scores = ScoreBook(engine.redis, settings).scores(here.project, here.task, here.version, here.fingerprint)
     assert scores == {"cat": 0.75, "statue": 0.0625}, "by the name that is stored: the alias"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,37 +12,25 @@ from backend.__main__ import main
 from backend.corrections import teach
 from backend.corrections.corrector import Corrector
 from backend.corrections.proposals import ProposalError, apply, kept
-from backend.corrections.records import Correction
 from backend.labeling.parsing import parse_config
 from backend.settings import Settings
 from model.memory import MemoryFileError, digest, read
-from tests.backend.corrections.test_calibrate_project import StudioWithImages
+from tests.backend.conftest import MemoryStudio
+from tests.backend.corrections.test_calibrate_project import correction, studio_with_images
 from tests.backend.corrections.test_remembering import LABELS, Knows, example
 
 XML = """<View><Image name="image" value="$image"/><BrushLabels name="mask" toName="image">
 <Label value="cat"/><Label value="dog"/><Label value="zorblax" alias="zbx"/></BrushLabels></View>"""
 
 
-class Project(StudioWithImages):
-    """Twenty-four corrected tasks of `test_remembering`."""
-
-    xml = XML
-
-    def project(self, number: int) -> dict[str, Any]:
-        return {"id": number, "label_config": self.xml}
-
-    def update_project(self, number: int, label_config: str) -> None:
-        self.xml = label_config
-
-
 @pytest.fixture
-def project() -> Project:
-    return Project()
+def project() -> MemoryStudio:
+    return MemoryStudio(config=XML)
 
 
 @pytest.fixture
 def corrector(
-    redis: Redis, settings: Settings, project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    redis: Redis, settings: Settings, project: MemoryStudio, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Corrector:
     monkeypatch.setattr(teach, "Segmenter", lambda *_: Knows())
     monkeypatch.setattr(teach, "newest", lambda *_: [example(task) for task in range(24)])
@@ -52,7 +39,7 @@ def corrector(
 
 
 def test_a_memory_that_helps_is_a_file_and_applied_an_attribute(
-    corrector: Corrector, redis: Redis, project: Project, tmp_path: Path
+    corrector: Corrector, redis: Redis, project: MemoryStudio, tmp_path: Path
 ) -> None:
     found = teach.teach_project(corrector, corrector.settings, 1, "logos", seed=0)
     assert found is not None
@@ -60,9 +47,9 @@ def test_a_memory_that_helps_is_a_file_and_applied_an_attribute(
     path = tmp_path / "logos.safetensors"
     assert found.proposal.memory == f"logos#{digest(path.read_bytes())}"
     assert kept(redis, 1) == found
-    before = parse_config(project.xml, "demo").version()
+    before = parse_config(project.config, "demo").version()
     apply(redis, corrector.settings, project, 1)  # type: ignore[arg-type]
-    config = parse_config(project.xml, "demo")
+    config = parse_config(project.config, "demo")
     assert config.version() != before
     located = corrector.settings.located(config.model_preset(config.images[0]))
     assert set(read(located.memory).labels) == {"", *LABELS}
@@ -163,8 +150,8 @@ def test_options_that_contradict_each_other(options: list[str], why: str, capsys
 def test_newest_corrected_tasks_are_read_from_label_studio(redis: Redis, settings: Settings) -> None:
     from backend.corrections.calibrate_project import newest, served
 
-    corrector = Corrector(redis, settings, StudioWithImages())  # type: ignore[arg-type]
-    corrector.corrections.replace(1, 5, [Correction(1, 5, 5, "v", 5.0, None, (20, 20), ())])
+    corrector = Corrector(redis, settings, studio_with_images([5]))  # type: ignore[arg-type]
+    corrector.corrections.replace(1, 5, [correction(5)])
     config = served(corrector, settings, 1)
     assert config is not None
     (found,) = newest(corrector, settings, 1, config)

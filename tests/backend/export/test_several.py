@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,13 @@ import supervision as sv
 from PIL import Image as Pillow
 from pycocotools.coco import COCO
 
-from backend.export.exporter import Exporter, Plan, Summary
+from backend.export.choice import Plan
+from backend.export.exporter import Exporter, Summary
 from backend.images.decoding import ImageError
 from backend.labeling.parsing import parse_config
 from backend.masks import brush
+from tests.backend.export.test_exporter import studio_of
+from tests.backend.export.test_resuming import stopping_after
 
 Mask = npt.NDArray[np.bool_]
 
@@ -75,8 +78,8 @@ BOOK = (task(7, {"pages": ["/a1.png", "/b2.png"]}, on("book", "cat", LEFT, 0), o
 
 def export(config: Any, folder: Path, format: str, tasks: Sequence[dict[str, Any]], **more: Any) -> Summary:
     plan = Plan(1, format, "annotations", tuple(config.names()), images=True, tolerance=0.0)
-    exporter = Exporter(plan, config, folder, more.get("fetch", fetch))
-    return exporter.run((one for one in tasks if one["id"] > exporter.after), lambda: None)
+    studio: Any = studio_of(tasks)
+    return Exporter(plan, config, folder, more.get("fetch", fetch), studio).run(more.get("told", lambda: None))
 
 
 def index(path: Path) -> npt.NDArray[np.int64]:
@@ -165,13 +168,8 @@ def test_labels_of_tasks_are_numbered_as_they_are_met_also_when_interrupted(tmp_
     summary = export(DYNAMIC, straight, format, BROUGHT)
     assert (summary.written, summary.problems) == (3, {})
 
-    def walk() -> Iterator[dict[str, Any]]:
-        yield from BROUGHT[:2]
-        raise KeyboardInterrupt
-
-    plan = Plan(1, format, "annotations", ("cat",), images=True, tolerance=0.0)
     with pytest.raises(KeyboardInterrupt):
-        Exporter(plan, DYNAMIC, broken_off, fetch).run(walk(), lambda: None)
+        export(DYNAMIC, broken_off, format, BROUGHT, told=stopping_after(2))
     export(DYNAMIC, broken_off, format, BROUGHT)
     names = ["cat", "moai", "tower", "old name"]
     for folder in (straight, broken_off):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -125,11 +126,23 @@ def test_a_label_of_the_task_is_stored_where_labels_are_dynamic() -> None:
 
 def test_region_ids_are_stable_and_distinct() -> None:
     own = job(Control("brush", "mask", NAMES))
+    (picture,) = own.pictures
     places = [("mask", "cat", 0), ("mask", "cat", 1), ("mask", "dog", 0), ("box", "cat", 0)]
-    ids = [region_id(own, *place) for place in places]
-    assert ids == [region_id(own, *place) for place in places]
+    ids = [region_id(own, picture, *place) for place in places]
+    assert ids == [region_id(own, picture, *place) for place in places]
     assert len(set(ids)) == 4
-    assert region_id(replace(own, version="v2"), *places[0]) not in ids
+    assert region_id(replace(own, version="v2"), picture, *places[0]) not in ids
+    assert region_id(replace(own, task=8), picture, *places[0]) not in ids
+
+
+def test_a_region_id_begins_with_eight_digits_of_its_image() -> None:
+    """The digest by hand: `printf /a.png | sha256sum`."""
+    own = job(Control("brush", "mask", NAMES))
+    here, page, elsewhere = Picture("image", "/a.png"), Picture("image", "/a.png", 1), Picture("image", "/b.png")
+    ids = [region_id(own, picture, "mask", "cat") for picture in (here, page, elsewhere)]
+    assert all(re.fullmatch("[0-9a-f]{16}", one) for one in ids)
+    assert [one[:8] for one in ids] == ["7bd33524", "7bd33524", "c1062b90"]
+    assert ids[0][8:] == ids[2][8:] != ids[1][8:], "the region's own digits tell pages apart, not images"
 
 
 def test_nothing_found_is_an_empty_prediction() -> None:
