@@ -29,12 +29,12 @@ from backend.queue.job import job_of, project_of
 from backend.queue.queues import is_paused
 from backend.reconcile import Reconciler, Served, served
 from backend.settings import Settings
-from backend.studio.client import PAGE, Studio, StudioError, TaskFilter
+from backend.studio.client import Studio, StudioError, TaskFilter
 
 log = logging.getLogger(__name__)
 
-TASKS_AT_ONCE = 2_000
-"""Tasks that one comparison of a project reads at most to find those that lack a prediction, and that changed."""
+PAGES_AT_ONCE = 20
+"""Pages of tasks that one comparison of a project reads at most to find those that lack a prediction, or changed."""
 JOBS_AT_ONCE = 500
 """Open and failed jobs of a project whose tasks one comparison checks at most."""
 MARGIN = timedelta(seconds=10)
@@ -115,7 +115,7 @@ class Convergence:
             return Compared()
         lacking, changed = self._ask_for_lacking(wanted, connection), self._show_changed(wanted, connection)
         if asked := lacking.asked + changed.asked:
-            log.warning("project %s: %d tasks lack their predictions and are asked for", project, asked)
+            log.info("project %s: %d tasks lack their predictions and are asked for", project, asked)
         return Compared(lacking.read + changed.read, asked, lacking.is_complete and changed.is_complete)
 
     def _drop_misfits(self, project: int) -> None:
@@ -128,39 +128,42 @@ class Convergence:
         project = wanted.project
         since = max(connection.since, cancelled_at(self.redis, project), key=_seconds)
         which = TaskFilter(lacking=wanted.version, created_after=since)
-        read = asked = 0
+        pages = read = asked = 0
         for page in self._pages(project, self._lacking_after.get(project, 0), which):
             found = (job_of(task, project, wanted.config, wanted.version, logging.DEBUG) for task in page)
             new, refused = self.reconciler.ask([job for job in found if job is not None])
-            read, asked = read + len(page), asked + new
+            pages, read, asked = pages + 1, read + len(page), asked + new
             if refused:  # no room in the queue; from here again next time
                 return Compared(read, asked)
             self._lacking_after[project] = int(page[-1]["id"])
-        if read >= TASKS_AT_ONCE:
+        if pages == PAGES_AT_ONCE:
             return Compared(read, asked, is_complete=False)
         self._lacking_after.pop(project, None)
         return Compared(read, asked)
 
     def _show_changed(self, wanted: Served, connection: Connection) -> Compared:
         """Check tasks that changed since the watermark and hold predictions of ours."""
-        project, read, asked = wanted.project, 0, 0
+        project, pages, read, asked = wanted.project, 0, 0, 0
         mark = self._watermark(project) or Watermark(connection.since)
         after, newest = self._walks.get(project) or (0, self.studio.newest_change(project))
         if not newest or (newest == mark.moment and mark.is_settled):
             return Compared()
         for page in self._pages(project, after, TaskFilter(holding="car-", updated_after=mark.after)):
             asked += self.reconciler.check(wanted, page)
-            read += len(page)
+            pages, read = pages + 1, read + len(page)
             self._walks[project] = (int(page[-1]["id"]), newest)
-        if read >= TASKS_AT_ONCE:
+        if pages == PAGES_AT_ONCE:
             return Compared(read, asked, is_complete=False)
         self._walks.pop(project, None)
         self._keep_watermark(project, Watermark(newest, is_settled=newest == mark.moment))
         return Compared(read, asked)
 
     def _pages(self, project: int, after: int, which: TaskFilter) -> Iterator[list[dict[str, Any]]]:
-        """Pages of tasks that match, beyond the id `after`: `TASKS_AT_ONCE` tasks at most, each once."""
-        for _ in range(TASKS_AT_ONCE // PAGE):
+        """Up to `PAGES_AT_ONCE` pages of tasks that match, beyond the id `after`, each task once.
+
+        Label Studio 1.23 lists a task once for each prediction that matches.
+        """
+        for _ in range(PAGES_AT_ONCE):
             page = self.studio.tasks_beyond(project, after, which)
             if not page:
                 return

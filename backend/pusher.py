@@ -122,16 +122,21 @@ class Pusher:
                 log.warning(
                     "project %s refused %d predictions at once, going one by one: %s", project, len(missing), error
                 )
-            # A bulk import may have stored some of its predictions before it was refused.
-            tasks = read_tasks(self.studio, project, (jobs[job_id].task for job_id in missing), whole=True) or {}
-            missing = {
-                job_id: one
-                for job_id, one in missing.items()
-                if (task := tasks.get(jobs[job_id].task)) is None
-                or self._missing(job_id, jobs[job_id], task) is not None
-            }
+            missing = self._still_missing(project, jobs, missing)
         for job_id, prediction in missing.items():
             self._push_one(job_id, jobs[job_id], prediction)
+
+    def _still_missing(
+        self, project: int, jobs: Mapping[str, Job], missing: Mapping[str, dict[str, Any]]
+    ) -> dict[str, dict[str, Any]]:
+        """A bulk import may have stored some of its predictions before it was refused: leave these out."""
+        tasks = read_tasks(self.studio, project, (jobs[job_id].task for job_id in missing), whole=True) or {}
+        left = {}
+        for job_id, prediction in missing.items():
+            task = tasks.get(jobs[job_id].task)
+            if task is None or self._missing(job_id, jobs[job_id], task) is not None:
+                left[job_id] = prediction
+        return left
 
     def _push_one(self, job_id: str, job: Job, prediction: dict[str, Any]) -> None:
         try:

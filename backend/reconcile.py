@@ -63,7 +63,7 @@ def read_tasks(
         try:
             page = studio.tasks_beyond(project, 0, which, whole=whole)
         except StudioError as error:
-            if error.status != 404:
+            if error.status != 404 or studio.project(project) is not None:
                 raise
             return None
         found |= {int(task["id"]): task for task in page}

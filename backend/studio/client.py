@@ -274,7 +274,9 @@ class Studio:
 
     def _or_none(self, path: str, **options: Any) -> dict[str, Any] | None:
         answer = self.session.respond("GET", path, **options)
-        return None if answer.status_code == 404 else _object(self.session.decoded(answer))
+        if answer.status_code == 404 and "json" in answer.headers.get("Content-Type", ""):
+            return None  # said by Label Studio itself, not by a proxy that has lost it
+        return _object(self.session.decoded(answer))
 
     def _delete(self, path: str) -> bool:
         answer = self.session.respond("DELETE", path)

@@ -234,7 +234,7 @@ def test_open_and_failed_jobs_of_other_images_make_room_for_the_present_ones(
 def test_a_large_project_is_compared_in_parts(
     courier: Courier, studio: MemoryStudio, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
-    monkeypatch.setattr(convergence, "TASKS_AT_ONCE", 200)
+    monkeypatch.setattr(convergence, "PAGES_AT_ONCE", 2)
     for number in range(6, 451):
         studio.show(number, f"/data/upload/1/{number}.png", NOW)
     parts = []
