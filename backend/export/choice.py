@@ -91,8 +91,8 @@ def unchanged(
     used = {record["stem"] for number in kept for record in lines[number]["images"]}
     if config.has_task_labels or len(set(names)) < len(names) or not used <= set(names):
         kept = list(takewhile(stays, numbers))
-    again = set(present).difference(kept)
-    return kept, sorted(number for number in again if number < max(kept, default=0))
+    last_kept = max(kept, default=0)
+    return kept, sorted(number for number in set(present).difference(kept) if number < last_kept)
 
 
 def _stems(task: Task, config: LabelingConfig) -> list[str]:
