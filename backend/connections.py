@@ -29,6 +29,8 @@ LOOK_AFTER = 1.0
 """Seconds between Label Studio's call of /setup for a new connection and our look at it: it is stored by then."""
 
 
+REFUSED_SECONDS = 60.0
+"""Until Label Studio is asked again for a webhook that it has refused."""
 ALL = "*"
 """In `store.CONVERGE_DUE`: every project."""
 
@@ -72,6 +74,8 @@ class Connections:
         self.redis = redis
         self.settings = settings
         self.studio = studio
+        self._refused: dict[int, tuple[str, float]] = {}
+        """Project -> the address to which Label Studio made no webhook, and when it was asked."""
 
     def known(self) -> dict[int, Connection]:
         """All connections, by project."""
@@ -142,6 +146,9 @@ class Connections:
 
     def ensure_webhook(self, found: Connection) -> str:
         """Have the webhook by which a project tells us of imports; why it cannot be there, "" if it is there."""
+        refused_url, refused_at = self._refused.get(found.project, ("", 0.0))
+        if refused_url == found.url and time.monotonic() - refused_at < REFUSED_SECONDS:
+            return webhook_problems(self.redis).get(found.project, "")
         problem = ""
         try:
             if self.studio.ensure_webhook(found.project, found.url, self.settings.auth):
@@ -150,6 +157,7 @@ class Connections:
             if isinstance(error, StudioUnavailable) and error.status is None:
                 raise
             problem = webhook_problem(found.url) or f"Label Studio makes no webhook to {found.url}: {error}"
+            self._refused[found.project] = (found.url, time.monotonic())
         before = cast(bytes | None, self.redis.hget(store.WEBHOOK_PROBLEMS, str(found.project)))
         if problem and text(before or b"") != problem:
             log.warning("project %s: %s", found.project, problem)

@@ -117,7 +117,8 @@ def test_a_webhook_that_cannot_be_is_said_once_with_the_cause(
     found = connections.look(1)
     assert found is not None
     for _ in range(3):
-        connections.ensure_webhook(found)
+        assert "host without a dot" in connections.ensure_webhook(found)
+    assert connections.studio.calls.count("ensure webhook") == 1, "it is not asked every second"  # type: ignore[attr-defined]
     (told,) = [record.message for record in caplog.records if "host without a dot" in record.message]
     assert "http://backend.car.internal:9090" in told
     assert list(webhook_problems(redis)) == [1]

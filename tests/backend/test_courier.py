@@ -49,6 +49,12 @@ def finish(courier: Courier, config: LabelingConfig, *numbers: int) -> list[str]
     return ids
 
 
+def connect(courier: Courier, studio: MemoryStudio) -> None:
+    """Connect project 1 to this courier's backend."""
+    studio.setup = lambda project: note_setup(courier.redis, project, "http://10.0.0.5:9090/")
+    studio.connect(1, "http://10.0.0.5:9090")
+
+
 def deliver_all(courier: Courier) -> None:
     while courier.deliver():
         pass
@@ -265,8 +271,7 @@ def test_one_courier_works_and_the_other_takes_over(
 
 def test_the_loop_survives_redis_going_away(own_redis: RedisProcess, settings: Settings, studio: MemoryStudio) -> None:
     courier = Courier(settings.model_copy(update={"redis_url": own_redis.url}), studio)  # type: ignore[arg-type]
-    studio.setup = lambda project: note_setup(courier.redis, project, "http://10.0.0.5:9090/")
-    studio.connect(1, "http://10.0.0.5:9090")
+    connect(courier, studio)
     stop = threading.Event()
     thread = threading.Thread(target=until, args=(stop, courier.round))
     thread.start()
@@ -288,6 +293,7 @@ def test_the_loop_survives_a_redis_that_refuses_writes_and_goes_on_at_once(
     refuse, accept = WAYS["READONLY"]
     stop = threading.Event()
     thread = threading.Thread(target=until, args=(stop, courier.round))
+    connect(courier, studio)
     with Redis.from_url(own_redis.url) as redis:
         refuse(redis)
         thread.start()

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from backend.connections import webhook_problem
 from tests.deployment.support import ROOT, compose, parsed_arguments
 
 OURS = ("backend", "courier", "worker", "worker-gpu")
@@ -47,6 +48,18 @@ def test_ports_are_published_on_this_machine_only(services: dict[str, dict[str, 
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
     assert published == {"label-studio": ["127.0.0.1:8080:8080"], "backend": ["127.0.0.1:9090:9090"]}
     assert not any("network_mode" in service for service in services.values())
+
+
+def test_label_studio_can_make_a_webhook_to_the_address_that_is_documented(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    (alias,) = services["backend"]["networks"]["default"]["aliases"]
+    url = f"http://{alias}:9090"
+    assert webhook_problem(url) == ""
+    for name in ("README.md", "docs/deployment.md", "docs/connect.md", "docker-compose.yml"):
+        assert url in (ROOT / name).read_text(), name
+    (known,) = set(re.findall(r"http://car-web[\w.-]*:9090", (ROOT / "docs" / "deployment.md").read_text()))
+    assert webhook_problem(known) == "", "Kubernetes"
 
 
 @pytest.mark.parametrize("name", OURS)
