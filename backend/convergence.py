@@ -24,6 +24,7 @@ from redis import Redis
 
 from backend import store
 from backend.connections import Connection, Connections
+from backend.projects import note_project
 from backend.queue.cancel import cancelled_at, open_jobs
 from backend.queue.job import job_of, project_of
 from backend.queue.queues import is_paused
@@ -103,6 +104,8 @@ class Convergence:
         found = self.studio.project(project)
         if found is None:
             self.reconciler.project_is_gone(project)
+        elif "created_at" in found:
+            note_project(self.redis, project, str(found["created_at"]))
         connection = self.connections.look(project)
         if found is None:
             return Compared()

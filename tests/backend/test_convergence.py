@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from redis import Redis
 
-from backend import convergence
+from backend import convergence, store
 from backend.connections import compare_soon, note_setup
 from backend.courier import Courier
 from backend.labeling.parsing import LabelingConfig
 from backend.queue import queues
 from backend.queue.cancel import cancel
 from backend.settings import Settings
-from tests.backend.conftest import NOW, MemoryStudio, finished
+from tests.backend.conftest import CONFIG, NOW, MemoryStudio, finished
 
 URL = "http://10.0.0.5:9090"
 
@@ -229,6 +229,26 @@ def test_open_and_failed_jobs_of_other_images_make_room_for_the_present_ones(
     assert courier.jobs.failed_ids() == []
     wanted = [f"/data/upload/1/{name}.png" for name in ("4", "5", "new-2", "new-3")]
     assert addresses(courier) == wanted
+
+
+def test_another_project_of_the_same_number_inherits_nothing(
+    courier: Courier, studio: MemoryStudio, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shown(created_at: str) -> dict[str, object]:
+        return {"id": 1, "label_config": CONFIG, "created_at": created_at}
+
+    monkeypatch.setattr(studio, "project", lambda project: shown("2026-01-01T00:00:00.000000Z"))
+    converge(courier)
+    segment_all(courier)
+    redis.hset(store.corrections_key(1), "2", b"what annotators of the first project changed")
+    queues.pause(redis, 1)
+    converge(courier)
+    assert redis.exists(store.corrections_key(1)) == 1
+    assert redis.keys(store.held_key(1, "*"))
+    monkeypatch.setattr(studio, "project", lambda project: shown("2026-02-01T00:00:00.000000Z"))
+    converge(courier)
+    assert redis.exists(store.corrections_key(1)) == 0
+    assert queues.paused(redis) == []
 
 
 def test_a_large_project_is_compared_in_parts(
