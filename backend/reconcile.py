@@ -91,8 +91,11 @@ class Reconciler:
             if removed := self.remove(task, stale):
                 log.warning("task %s shows another image now: %d predictions are deleted", task["id"], removed)
             current = [one for one in own if one["model_version"] == project.version and one not in stale]
-            if not any(is_believed(one, task, now) for one in current):
+            origins = {now.origin(one) for one in current if is_believed(one, task, now)}
+            if not origins:
                 wanted.append(now.job)
+            elif now.held is None and (Origin.PRESENT in origins or not task.get("annotations")):
+                self.holdings.note(now.job)  # Redis had lost it; from now on this task need not be read whole
         self.ask(wanted)
         return len(wanted)
 
