@@ -114,6 +114,9 @@ class Connections:
         if row is None:
             self._forget(project)
             return None
+        known = self.of(project)
+        if known is not None and known.url != row["url"]:
+            self.remove_webhooks(project, [known.url])
         found = Connection(project, int(row["id"]), str(row["url"]), str(row["created_at"]), after)
         self.redis.hset(store.CONNECTED, str(project), json.dumps(asdict(found)))
         return found
@@ -122,12 +125,12 @@ class Connections:
         """Remove webhooks to us that Label Studio has left behind. Raises StudioUnavailable."""
         try:
             if self.studio.remove_webhooks(project, urls):
-                log.info("project %s is not connected; the webhook that was left behind is removed", project)
+                log.info("project %s: a webhook to an address where it has us no more is removed", project)
         except StudioUnavailable:
             raise
         except StudioError as error:
             if error.status not in (400, 404):  # the project is gone, and its webhooks with it (1.23: 400)
-                log.warning("project %s: the webhook that was left behind stays: %s", project, error)
+                log.warning("project %s: a webhook to an address where it has us no more stays: %s", project, error)
 
     def own_addresses(self) -> set[str]:
         """Every address at which Label Studio has called us."""

@@ -105,10 +105,12 @@ class Reconciler:
             if removed := self.remove(task, stale):
                 log.warning("task %s shows another image now: %d predictions are deleted", task["id"], removed)
             current = [(one, origin) for one, origin in origins if one["model_version"] == project.version]
-            if any(origin is Origin.PRESENT for _, origin in current):
-                self.holdings.note(now.job)
-            elif not any(is_believed(one, task) for one, origin in current if origin is Origin.UNKNOWN):
+            is_present = any(origin is Origin.PRESENT for _, origin in current)
+            is_held = any(is_believed(one, task) for one, origin in current if origin is Origin.UNKNOWN)
+            if not (is_present or is_held):
                 wanted.append(now.job)
+            elif is_present or not task.get("annotations"):
+                self.holdings.note(now.job)  # from now on this task need not be read whole
         self.ask(wanted)
         return len(wanted)
 

@@ -86,6 +86,18 @@ def test_a_disconnected_project_loses_its_webhook(connections: Connections, stud
     assert connections.known() == {}
 
 
+def test_a_backend_that_was_moved_leaves_no_webhook_at_its_old_address(
+    connections: Connections, studio: MemoryStudio
+) -> None:
+    studio.connect(1, "http://10.0.0.4:9090")
+    connections.look(1)
+    studio.rows[1][0]["url"] = URL
+    found = connections.look(1)
+    assert found is not None
+    connections.ensure_webhook(found)
+    assert list(studio.hooks[1]) == [URL + "/webhook"]
+
+
 def test_label_studio_is_asked_only_after_it_has_called(connections: Connections, studio: MemoryStudio) -> None:
     studio.connect(1, URL)
     connections.look(1)

@@ -85,6 +85,9 @@ def test_redis_that_lost_its_memory_costs_nothing_but_time(
     await_right(project, 2 * TASKS)
     await_comparison(quick_backend, project)
     assert held(project) == Held(right=2 * TASKS)
+    version = project.studio.predictions(project.tasks()[0]["id"])[0]["model_version"]
+    with Redis.from_url(quick_backend.redis_url) as redis:
+        assert redis.hlen(store.held_key(project.id, version)) == 2 * TASKS, "known again, so that none is read whole"
 
 
 def test_tasks_from_before_the_connection_are_left_to_prelabel(
