@@ -42,6 +42,7 @@ class Converger(threading.Thread):
         self.is_at_work = is_at_work
         self._stop_asked = threading.Event()
         self._all_wanted = True
+        self._is_studio_away = False
         self._todo: list[int] = []
         self._not_before: dict[int, float] = {}
         self._next = 0.0
@@ -66,7 +67,9 @@ class Converger(threading.Thread):
             while self.is_at_work() and not self._stop_asked.is_set() and self._step():
                 pass
         except StudioUnavailable as error:
-            log.warning("projects are compared when Label Studio answers: %s", error)
+            if not self._is_studio_away:  # said once for each outage
+                log.warning("projects are compared when Label Studio answers: %s", error)
+            self._is_studio_away = True
             self.compare_all()
             return AWAY_SECONDS
         except RedisError as error:
@@ -75,6 +78,8 @@ class Converger(threading.Thread):
         except Exception:
             log.exception("a comparison of projects failed; it is tried again")
             return AWAY_SECONDS
+        else:
+            self._is_studio_away = False
         return POLL_SECONDS
 
     def _step(self) -> bool:

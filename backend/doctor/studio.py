@@ -192,9 +192,9 @@ def webhook(webhooks: list[dict[str, Any]], backend_url: str, settings: Settings
 
 def _no_webhook(check: str, backend_url: str, address: str, settings: Settings) -> Finding:
     """Say why there is none, and what helps: the courier makes it wherever Label Studio lets it."""
-    cause, _, advice = webhook_problem(backend_url).partition(". ")
+    cause, connect, address_that_works = webhook_problem(backend_url).partition("Connect the model")
     if cause:
-        return problem(check, f"{cause}.", f"{advice} In Settings > Model, edit the address.")
+        return problem(check, cause.strip(), f"In Settings > Model, edit the address. {connect}{address_that_works}")
     late = "the courier finds imports by comparison only" if settings.car_converge_seconds else "imports are not found"
     fix = (
         "Start python -m backend courier: it makes the webhook within minutes, or its log says why not. Or add in "
