@@ -27,7 +27,7 @@ POLL_SECONDS = 1.0
 AWAY_SECONDS = 5.0
 """Pause while Label Studio does not answer."""
 PART_SECONDS = 5.0
-"""Pause before a project that is too large for one comparison is gone on with."""
+"""Least pause before a project that is too large for one comparison is gone on with, else as long as that took."""
 
 
 class Converger(threading.Thread):
@@ -105,6 +105,7 @@ class Converger(threading.Thread):
 
     def _compare(self, project: int) -> None:
         self._not_before.pop(project, None)
+        begun = time.monotonic()
         try:
             compared = self.convergence.converge(project)
         except StudioUnavailable:
@@ -113,7 +114,8 @@ class Converger(threading.Thread):
             log.error("project %s is not compared with what it should hold: %s", project, error)
         else:
             if not compared.is_complete:
-                self._not_before[project] = time.monotonic() + PART_SECONDS
+                now = time.monotonic()
+                self._not_before[project] = now + max(PART_SECONDS, now - begun)
                 if project not in self._todo:
                     self._todo.append(project)
                 return

@@ -177,8 +177,7 @@ class Bulk:
     def _take(self, job: Job, state: State | None) -> None:
         job_id = self.jobs.id_of(job)
         if state is State.DONE:  # kept from before, but Label Studio has it not (any more)
-            self.jobs.redis.hdel(store.ticket_key(job_id), "delivered")
-            self._delivery.push_soon(job_id)
+            self._delivery.deliver_again(job_id)
         self._open.add(job_id)
 
     def _look(self) -> None:

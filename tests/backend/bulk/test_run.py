@@ -11,7 +11,7 @@ from rq.serializers import JSONSerializer
 
 from backend.bulk import run as bulk_module
 from backend.bulk.progress import ProgressBar, watch
-from backend.bulk.refresh import replace_old
+from backend.bulk.refresh import check_images, count_suspects, replace_old
 from backend.bulk.run import NO_IMAGE, Bulk, BulkError, Plan, Progress, hindrance, make_plan, read_config
 from backend.bulk.tally import LabelTally, as_text, tally
 from backend.courier import Courier
@@ -20,6 +20,7 @@ from backend.queue import queues
 from backend.queue.cancel import cancel
 from backend.queue.job import Job
 from backend.queue.queues import TakingQueue
+from backend.reconcile import Served
 from backend.settings import Settings
 from backend.studio.client import Studio, StudioUnavailable
 from tests.backend.conftest import finished
@@ -76,7 +77,7 @@ class World:
                     self.jobs.finish(self.jobs.id_of(job), self.prediction(job, *found), found)
 
     def prediction(self, job: Job, *labels: str) -> dict[str, Any]:
-        made = finished(job.version, *labels)
+        made = finished(job.version, *labels, address=job.pictures[0].address)
         for region in made["result"]:
             region["score"] = 0.75
         return made
@@ -371,6 +372,21 @@ def test_the_summary_counts_labels_scores_and_reasons(world: World) -> None:
     ]
     assert tally(world.jobs, PROJECT, "another", ["cat"]).done == 0
     assert tally(world.jobs, 11, bulk.plan.version, ["cat"]).done == 0
+
+
+def test_masks_of_images_that_were_replaced_make_room_and_their_tasks_are_done_anew(world: World) -> None:
+    world.stub.shelf.add_tasks(9)
+    version = world.run().plan.version
+    for number in (3, 4):
+        world.stub.shelf.change_image(number)
+    project = Served(PROJECT, world.plan().config, version)
+    assert world.plan().todo == 0, "Label Studio has a prediction of this version everywhere"
+    assert count_suspects(world.courier.reconciler, project) == 2
+    assert sum(check_images(world.courier.reconciler, project)) == 9
+    assert world.plan().todo == 2
+    assert world.run().progress.done == 2
+    assert world.stored() == [[version]] * 9
+    assert count_suspects(world.courier.reconciler, project) == 0
 
 
 OLD, OTHERS = "car-demo-00000000-00000000", "yolo-car-v8"
