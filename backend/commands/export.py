@@ -66,7 +66,7 @@ def export(settings: Settings, args: argparse.Namespace, out: Path) -> Summary:
     with tqdm(
         total=project.get("task_number"), initial=exporter.summary.tasks, unit="task", file=sys.stderr, disable=None
     ) as bar:
-        return exporter.run(bar.update)
+        return exporter.run(exporter.tasks(), bar.update)
 
 
 def as_text(summary: Summary, source: str, out: Path) -> str:

@@ -55,10 +55,12 @@ class Exporter:
     """One export into one folder; goes on where an interrupted one was.
 
     Raises ExportError when the folder holds another export, StudioError when there is something to go on with, but
-    Label Studio does not tell what of it has changed since.
+    Label Studio does not tell what of it has changed since. Without a `studio` all of it is left as it is.
     """
 
-    def __init__(self, plan: Plan, config: LabelingConfig, folder: Path, fetch: Fetch, studio: Studio) -> None:
+    def __init__(
+        self, plan: Plan, config: LabelingConfig, folder: Path, fetch: Fetch, studio: Studio | None = None
+    ) -> None:
         self._plan, self._config, self._folder, self._fetch, self._studio = plan, config, folder, fetch, studio
         folder.mkdir(parents=True, exist_ok=True)
         self.summary = Summary()
@@ -74,15 +76,15 @@ class Exporter:
             self._remove_files(earlier.values())
             self._rewrite()
 
-    def run(self, told: Callable[[], object]) -> Summary:
-        """Write the project's tasks that are not written yet; `told` hears of each. Raises StudioError.
+    def run(self, tasks: Iterable[Task], told: Callable[[], object]) -> Summary:
+        """Write tasks (`tasks()`), read whole; `told` is called after each.
 
         What cannot be written is a problem of its task: the others go on, and so do the task's other images.
         """
         with (self._folder / PARTIAL).open("a", encoding="utf-8") as log:
             if log.tell() == 0:
                 log.write(_line(asdict(self._plan)))
-            for task in self._tasks():
+            for task in tasks:
                 line = self._export(task)
                 self._note(line)
                 log.write(_line(line))
@@ -93,13 +95,18 @@ class Exporter:
 
     def _unchanged(self, earlier: Mapping[int, Record]) -> tuple[list[int], list[int]]:
         """`unchanged` for the log of an interrupted run."""
-        if not earlier:
-            return [], []
+        if not earlier or self._studio is None:
+            return sorted(earlier), []
         tasks = self._studio.tasks(self._plan.project, whole=self._plan.has_predictions)
         return unchanged(earlier, tasks, self._plan, self._config)
 
-    def _tasks(self) -> Iterator[Task]:
-        """The tasks to write, whole: those that changed since an interrupted run, then those beyond its last one."""
+    def tasks(self) -> Iterator[Task]:
+        """Read the tasks to write: those that changed since an interrupted run, then those beyond its last one.
+
+        Raises StudioError.
+        """
+        if self._studio is None:
+            return
         last = max(self._lines, default=0)
         for start in range(0, len(self._again), WHOLE_PAGE):
             numbers = self._again[start : start + WHOLE_PAGE]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from PIL import Image as Pillow
 from pycocotools.coco import COCO
 
 from backend.export.choice import Plan, chosen
-from backend.export.exporter import Exporter, ExportError
+from backend.export.exporter import Exporter, ExportError, Summary
 from backend.export.names import file_name
 from backend.images.decoding import ImageError
 from backend.labeling.parsing import LabelingConfig
@@ -70,7 +70,8 @@ def studio_of(tasks: Iterable[dict[str, Any]]) -> MemoryStudio:
 def export(config: LabelingConfig, tmp_path: Path) -> Any:
     def run(plan: Plan, tasks: Sequence[dict[str, Any]] = TASKS, **more: Any) -> Any:
         studio: Any = studio_of(tasks)
-        return Exporter(plan, config, tmp_path, more.get("fetch", fetch), studio).run(lambda: None)
+        exporter = Exporter(plan, config, tmp_path, more.get("fetch", fetch), studio)
+        return exporter.run(exporter.tasks(), lambda: None)
 
     return run
 
@@ -161,7 +162,7 @@ def test_an_interrupted_export_goes_on_and_is_the_same(
 ) -> None:
     plan, straight, broken_off = replace(PLAN, format=format), tmp_path / "straight", tmp_path / "broken off"
     studio: Any = studio_of(TASKS)
-    Exporter(plan, config, straight, fetch, studio).run(lambda: None)
+    Exporter(plan, config, straight, fetch).run(studio.tasks(PLAN.project, whole=True), lambda: None)
     walked: list[int] = []
 
     def told() -> None:
@@ -169,12 +170,16 @@ def test_an_interrupted_export_goes_on_and_is_the_same(
         if len(walked) in (1, 3):
             raise KeyboardInterrupt
 
+    def go_on(told: Callable[[], None]) -> Summary:
+        exporter = Exporter(plan, config, broken_off, fetch, studio)
+        return exporter.run(exporter.tasks(), told)
+
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            Exporter(plan, config, broken_off, fetch, studio).run(told)
+            go_on(told)
         with (broken_off / "export.partial.jsonl").open("a") as log:
             log.write('{"task": 99, "st')  # killed in mid-line
-    summary = Exporter(plan, config, broken_off, fetch, studio).run(told)
+    summary = go_on(told)
     assert walked == [1, 2, 3, 4]
     assert (summary.written, summary.without) == (3, 1)
     assert files(broken_off) == files(straight)

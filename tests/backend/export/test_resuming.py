@@ -70,12 +70,13 @@ class Export:
             return export(found)
 
         exporter._export = watched  # type: ignore[method-assign]
-        exporter.run(told)
+        exporter.run(exporter.tasks(), told)
         return written
 
     def equals_a_fresh_one(self) -> bool:
         """Whether all files are those of an export that was not interrupted."""
-        Exporter(self.plan, self.config, self.folder / "fresh", fetch, self.studio).run(lambda: None)
+        fresh = Exporter(self.plan, self.config, self.folder / "fresh", fetch, self.studio)
+        fresh.run(fresh.tasks(), lambda: None)
         return files(self.folder / "resumed") == files(self.folder / "fresh")
 
 

@@ -79,7 +79,8 @@ BOOK = (task(7, {"pages": ["/a1.png", "/b2.png"]}, on("book", "cat", LEFT, 0), o
 def export(config: Any, folder: Path, format: str, tasks: Sequence[dict[str, Any]], **more: Any) -> Summary:
     plan = Plan(1, format, "annotations", tuple(config.names()), images=True, tolerance=0.0)
     studio: Any = studio_of(tasks)
-    return Exporter(plan, config, folder, more.get("fetch", fetch), studio).run(more.get("told", lambda: None))
+    exporter = Exporter(plan, config, folder, more.get("fetch", fetch), studio)
+    return exporter.run(exporter.tasks(), more.get("told", lambda: None))
 
 
 def index(path: Path) -> npt.NDArray[np.int64]:
