@@ -110,17 +110,21 @@ class Courier:
     def is_connected(self, project: int) -> bool:
         """Whether a project whose webhook was heard is connected; if not, the webhook was left behind: remove it.
 
-        While Label Studio is away, what was known last counts; a project that is not known is looked at later.
+        While Label Studio is away, what was known last counts; a project that is not known is looked at later. Where
+        Label Studio refuses us the answer is yes: the jobs then fail with the reason, which is seen.
         """
         try:
             if self.connections.is_connected(project):
                 return True
             self.connections.remove_webhooks(project, self.connections.own_addresses())
-        except StudioError as error:
+        except StudioUnavailable as error:
             log.warning("it is not known whether project %s is still connected: %s", project, error)
             if self.connections.of(project) is not None:
                 return True
             compare_soon(self.redis, project, POLL_SECONDS)
+        except StudioError as error:
+            log.error("it is not known whether project %s is still connected: %s", project, error)
+            return True
         return False
 
     def cancel_outdated(self, project: int) -> bool:

@@ -15,6 +15,7 @@ from backend.courier import LOCK, Courier, until
 from backend.labeling.parsing import LabelingConfig
 from backend.queue.jobs import Job
 from backend.settings import Settings
+from backend.studio.client import StudioError
 from tests.backend.conftest import CONFIG, MemoryStudio, finished, one_image, task
 from tests.backend.refusing import WAYS
 from tests.conftest import RedisProcess
@@ -253,6 +254,26 @@ def test_one_request_for_a_batch_and_one_after_it(
     finish(courier, config, *range(1, 26))
     assert courier.deliver() == 25
     assert studio.calls == ["whole tasks", "import", "tasks"]
+
+
+def test_an_import_is_expanded_where_label_studio_refuses_us_and_waits_where_it_is_away(
+    courier: Courier, studio: MemoryStudio, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio.down = True
+    assert not courier.is_connected(1)
+    assert redis.zrange(store.CONVERGE_DUE, 0, -1) == [b"1"], "looked at later"
+    connect(courier, studio)
+    studio.down = False
+    assert courier.is_connected(1)
+    studio.down = True
+    studio.setup(1)
+    assert courier.is_connected(1), "so it was known"
+
+    def refused(project: int) -> list[dict[str, Any]]:
+        raise StudioError("LABEL_STUDIO_API_KEY is not accepted", 401)
+
+    monkeypatch.setattr(studio, "backends", refused)
+    assert courier.is_connected(2), "its jobs fail with the reason"
 
 
 def test_one_courier_works_and_the_other_takes_over(

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +21,7 @@ from backend.export.regions import regions
 from backend.local.demo_project import Scenes
 from tests.backend.site import Reply, Site
 from tests.e2e.labeling_cases import BASE, CASES, WALL, address, brush, twins
-from tests.e2e.support import STARTED, Backend, LabelStudio, Project, eventually, start_backend
+from tests.e2e.support import STARTED, Backend, LabelStudio, Project, eventually, run_command, start_backend
 from tests.e2e.test_export import export
 
 SIZE = (320, 384)
@@ -142,7 +139,7 @@ def failures(backend: Backend, project: Project) -> list[str]:
 
 
 def test_a_page_that_is_gone_takes_no_other_along_and_comes_with_requeue(
-    backend: Backend, new_project: NewProject, site: Site
+    label_studio: LabelStudio, backend: Backend, new_project: NewProject, site: Site
 ) -> None:
     project = new_project(backend.url, label_config=PAGED, title="A page is gone")
     project.studio.import_tasks(project.id, [{"pages": [address(WALL), site.url + "/wall.png"]}])
@@ -152,8 +149,8 @@ def test_a_page_that_is_gone_takes_no_other_along_and_comes_with_requeue(
     assert "404" in error
 
     site.replies["/wall.png"] = Reply(parts=(WALL.read_bytes(),))
-    command = [sys.executable, "-m", "backend", "requeue", "--project", str(project.id)]
-    subprocess.run(command, env={**os.environ, "REDIS_URL": backend.redis_url}, check=True, capture_output=True)
+    done = run_command("requeue", "--project", str(project.id), studio=label_studio, backend=backend)
+    assert done.returncode == 0, done.stderr
 
     def pages() -> list[set[tuple[str, int | None]]]:  # for a moment there is none: it takes the place of the first
         return [set(union_masks(one["result"])) for stored in project.predictions().values() for one in stored]
