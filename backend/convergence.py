@@ -122,8 +122,7 @@ class Convergence:
         return Compared(lacking.read + changed.read, asked, lacking.is_complete and changed.is_complete)
 
     def _drop_misfits(self, project: int) -> None:
-        failed = [job_id for job_id in self.jobs.failed_ids() if project_of(job_id) == str(project)]
-        ids = [*open_jobs(self.jobs, project)[:JOBS_AT_ONCE], *failed[:JOBS_AT_ONCE]]
+        ids = [*open_jobs(self.jobs, project)[:JOBS_AT_ONCE], *self.jobs.failed_ids(project)[:JOBS_AT_ONCE]]
         self.reconciler.drop_misfits(project, ids)
 
     def _ask_for_lacking(self, wanted: Served, connection: Connection) -> Compared:
@@ -162,16 +161,13 @@ class Convergence:
         return Compared(read, asked)
 
     def _pages(self, project: int, after: int, which: TaskFilter) -> Iterator[list[dict[str, Any]]]:
-        """Up to `PAGES_AT_ONCE` pages of tasks that match, beyond the id `after`, each task once.
-
-        Label Studio 1.23 lists a task once for each prediction that matches.
-        """
+        """Up to `PAGES_AT_ONCE` pages of tasks that match, beyond the id `after`."""
         for _ in range(PAGES_AT_ONCE):
             page = self.studio.tasks_beyond(project, after, which)
             if not page:
                 return
             after = int(page[-1]["id"])
-            yield list({int(task["id"]): task for task in page}.values())
+            yield page
 
     def _watermark(self, project: int) -> Watermark | None:
         found = cast(bytes | None, self.redis.hget(store.WATERMARKS, str(project)))

@@ -15,7 +15,7 @@ from typing import Any
 from backend.delivery import backoff
 from backend.provenance import Origin, Prediction, Shown, begun_with, fits, ours, same_regions
 from backend.queue.job import Job
-from backend.reconcile import Reconciler, Task, by_project, read_tasks
+from backend.reconcile import Reconciler, Task, by_project, read_tasks, remove
 from backend.studio.client import WHOLE_PAGE, StudioError, StudioUnavailable
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Pusher:
         current.sort(key=lambda one: (one["id"] not in kept, one["id"]))
         if current and "replaces" in self.jobs.ticket(job_id) and current[0]["id"] not in kept:
             stale, current = [*stale, *current], []
-        if removed := self.reconciler.remove(task, [*stale, *current[1:]]):
+        if removed := remove(self.studio, task, [*stale, *current[1:]]):
             log.warning("task %s had predictions that are doubled or of other images; %d deleted", job.task, removed)
         if current:
             self._delivered(job_id, job)

@@ -19,7 +19,7 @@ from backend.delivery import Delivery
 from backend.labeling.parsing import ConfigError, LabelingConfig, parse_config
 from backend.provenance import Holdings, Origin, Prediction, begun_with, fits, ours, shown
 from backend.queue.cancel import Cancelled, cancel_jobs, open_jobs
-from backend.queue.job import Job, State, project_of
+from backend.queue.job import Job, State
 from backend.queue.jobs import Jobs
 from backend.settings import Settings
 from backend.studio.client import PAGE, WHOLE_PAGE, Studio, StudioError, TaskFilter
@@ -70,6 +70,12 @@ def read_tasks(
     return found
 
 
+def remove(studio: Studio, task: Task, predictions: Iterable[Prediction]) -> int:
+    """Delete predictions of a task (read whole), but for those that an annotation began with; how many."""
+    kept = begun_with(task)
+    return sum(studio.delete_prediction(one["id"]) for one in predictions if one["id"] not in kept)
+
+
 class Reconciler:
     """Changes predictions and jobs so that tasks hold what they should."""
 
@@ -102,7 +108,7 @@ class Reconciler:
         for task, now in shown(tasks, project.project, project.config, project.version, self.holdings):
             origins = [(one, now.origin(one)) for one in ours(task)]
             stale = [one for one, origin in origins if origin is Origin.OTHER]
-            if removed := self.remove(task, stale):
+            if removed := remove(self.studio, task, stale):
                 log.warning("task %s shows another image now: %d predictions are deleted", task["id"], removed)
             current = [(one, origin) for one, origin in origins if one["model_version"] == project.version]
             is_present = any(origin is Origin.PRESENT for _, origin in current)
@@ -131,11 +137,6 @@ class Reconciler:
             state in (State.QUEUED, State.DONE) and not busy for state, busy in zip(states, under_way, strict=True)
         )
         return new, sum(state is State.REFUSED for state in states)
-
-    def remove(self, task: Task, predictions: Iterable[Prediction]) -> int:
-        """Delete predictions of a task (read whole), but for those that an annotation began with; how many."""
-        kept = begun_with(task)
-        return sum(self.studio.delete_prediction(one["id"]) for one in predictions if one["id"] not in kept)
 
     def drop_misfits(self, project: int, job_ids: Iterable[str]) -> None:
         """Cancel open jobs, and forget failed ones, whose tasks are gone or show other images now.
@@ -169,7 +170,7 @@ class Reconciler:
 
     def project_is_gone(self, project: int) -> None:
         """Cancel all jobs of a project that Label Studio does not have any more."""
-        failed = [job_id for job_id in self.jobs.failed_ids() if project_of(job_id) == str(project)]
+        failed = self.jobs.failed_ids(project)
         found = self._drop([*open_jobs(self.jobs, project), *failed])
         if found.queued or found.running or failed:
             log.warning(

@@ -6,11 +6,10 @@ people changed is told by comparing both).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
 
-from backend.corrections.records import is_ours
-from backend.reconcile import Reconciler, Served
+from backend.provenance import ours
+from backend.reconcile import Reconciler, Served, read_tasks, remove
 from backend.studio.client import Studio, TaskFilter
 
 
@@ -21,7 +20,7 @@ def check_images(reconciler: Reconciler, project: Served) -> Iterator[int]:
     """
     after = 0
     while page := reconciler.studio.tasks_beyond(project.project, after, TaskFilter(holding="car-")):
-        reconciler.check(project, list({int(task["id"]): task for task in page}.values()))
+        reconciler.check(project, page)
         after = int(page[-1]["id"])
         yield len(page)
 
@@ -29,7 +28,7 @@ def check_images(reconciler: Reconciler, project: Served) -> Iterator[int]:
 def count_suspects(reconciler: Reconciler, project: Served) -> int:
     """How many tasks hold predictions of ours of which it is not known that they are of their present images."""
     tasks = reconciler.studio.tasks(project.project, which=TaskFilter(holding=project.version))
-    return len(reconciler.suspects(project, list({int(task["id"]): task for task in tasks}.values())))
+    return len(reconciler.suspects(project, list(tasks)))
 
 
 def replace_old(studio: Studio, project: int, version: str) -> Iterator[int]:
@@ -39,18 +38,12 @@ def replace_old(studio: Studio, project: int, version: str) -> Iterator[int]:
     """
     for task in studio.tasks(project, which=TaskFilter(holding="car-")):
         versions = str(task.get("predictions_model_versions", "")).replace(" ", "").split(",")
-        yield _replace(studio, int(task["id"]), version) if set(versions) != {version} else 0
+        yield _replace(studio, project, int(task["id"]), version) if set(versions) != {version} else 0
 
 
-def _replace(studio: Studio, task: int, version: str) -> int:
-    stored = studio.predictions(task)
-    if all(one.get("model_version") != version for one in stored):
+def _replace(studio: Studio, project: int, number: int, version: str) -> int:
+    task = (read_tasks(studio, project, [number], whole=True) or {}).get(number, {})
+    stored = ours(task)
+    if all(one["model_version"] != version for one in stored):
         return 0
-    old = [one for one in stored if is_ours(one.get("model_version")) and one["model_version"] != version]
-    return remove(studio, task, old)
-
-
-def remove(studio: Studio, task: int, predictions: Sequence[Mapping[str, Any]]) -> int:
-    """Delete predictions of a task, but for those that an annotation began with; how many were deleted."""
-    begun_with = {one.get("parent_prediction") for one in studio.annotations(task)} if predictions else set()
-    return sum(studio.delete_prediction(one["id"]) for one in predictions if one["id"] not in begun_with)
+    return remove(studio, task, [one for one in stored if one["model_version"] != version])

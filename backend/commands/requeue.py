@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import defaultdict
 
 from redis.exceptions import RedisError
 
 from backend import store
 from backend.queue.jobs import Job, Jobs
-from backend.reconcile import reconciler_of
+from backend.reconcile import by_project, reconciler_of
 from backend.settings import Settings, load_settings
 from backend.studio.client import Studio, StudioError
 
@@ -40,16 +39,13 @@ def run(args: argparse.Namespace) -> int:
 
 def drop_misfits(jobs: Jobs, settings: Settings, project: int | None, task: int | None) -> None:
     """Forget failed jobs whose tasks are gone; where a task shows other images now, these are asked for instead."""
-    by_project: dict[int, list[str]] = defaultdict(list)
-    for job_id in jobs.failed_ids():
-        job = jobs.job(job_id)
-        if job is not None and _matches(job, project, task):
-            by_project[job.project].append(job_id)
-    if by_project:
+    failed = {job_id: job for job_id in jobs.failed_ids(project) if (job := jobs.job(job_id)) is not None}
+    wanted = {job_id: job for job_id, job in failed.items() if _matches(job, project, task)}
+    if wanted:
         studio = Studio(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
         reconciler = reconciler_of(jobs.redis, settings, studio)
-        for number, ids in by_project.items():
-            reconciler.drop_misfits(number, ids)
+        for number, own in by_project(wanted).items():
+            reconciler.drop_misfits(number, own)
 
 
 def requeue(jobs: Jobs, project: int | None = None, task: int | None = None) -> int:

@@ -41,7 +41,7 @@ def cancel(jobs: Jobs, project: int | None = None) -> Cancelled:
     Convergence leaves the tasks alone that were created before (`cancelled_at`).
     """
     jobs.redis.hset(store.CANCELLED, "*" if project is None else str(project), datetime.now(UTC).isoformat())
-    return _cancel(jobs, _open_of(jobs, project), keep_back=False)
+    return _cancel(jobs, open_jobs(jobs, project), keep_back=False)
 
 
 def cancelled_at(redis: Redis, project: int) -> str:
@@ -56,7 +56,7 @@ def cancel_outdated(jobs: Jobs, project: int, version: str | None) -> Cancelled:
     None stands for a labeling config that cannot be pre-labelled (any more). Trials are left alone: they may try words
     that are in no labeling config.
     """
-    found = _cancel(jobs, _outdated(jobs, _open_of(jobs, project), version), keep_back=True)
+    found = _cancel(jobs, _outdated(jobs, open_jobs(jobs, project), version), keep_back=True)
     if found.queued or found.running:
         log.warning(
             "project %s has another labeling config: %d queued jobs are cancelled, %d running ones are not delivered",
@@ -72,9 +72,9 @@ def cancel_jobs(jobs: Jobs, job_ids: Sequence[str]) -> Cancelled:
     return _cancel(jobs, list(job_ids), keep_back=True)
 
 
-def open_jobs(jobs: Jobs, project: int) -> list[str]:
-    """Ids of a project's jobs that are queued or run, those that were asked for first in front."""
-    return _open_of(jobs, project)
+def open_jobs(jobs: Jobs, project: int | None) -> list[str]:
+    """Ids of the jobs, of a project or of all, that are queued or run; those that were asked for first in front."""
+    return [job_id for job_id in jobs.open_ids() if project in (None, int(project_of(job_id)))]
 
 
 def current_version(label_config: str, settings: Settings) -> str | None:
@@ -84,10 +84,6 @@ def current_version(label_config: str, settings: Settings) -> str | None:
     except ConfigError:
         return None
     return None if config.skip else config.version(settings.car_weights)
-
-
-def _open_of(jobs: Jobs, project: int | None) -> list[str]:
-    return [job_id for job_id in jobs.open_ids() if project in (None, int(project_of(job_id)))]
 
 
 def _outdated(jobs: Jobs, ids: list[str], version: str | None) -> list[str]:

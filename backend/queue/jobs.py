@@ -212,9 +212,10 @@ class Jobs:
         """Ids of jobs that are queued or running and were asked for at least `older_than` seconds ago."""
         return [text(job_id) for job_id in self.redis.zrangebyscore(store.OPEN, 0, time.time() - older_than)]
 
-    def failed_ids(self) -> list[str]:
-        """Ids of the jobs that are listed as failed, the newest first."""
-        return [text(job_id) for job_id in self.redis.zrevrange(store.FAILED, 0, -1)]
+    def failed_ids(self, project: int | None = None) -> list[str]:
+        """Ids of the jobs, of a project or of all, that are listed as failed, the newest first."""
+        ids = [text(job_id) for job_id in self.redis.zrevrange(store.FAILED, 0, -1)]
+        return [job_id for job_id in ids if project in (None, int(project_of(job_id)))]
 
     def failures(self, limit: int | None = 20) -> Iterator[tuple[str, dict[str, str]]]:
         """The newest failed jobs with their tickets, all of them without a limit."""

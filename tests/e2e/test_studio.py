@@ -72,6 +72,13 @@ def test_tasks_of_a_project(studio: Studio, project: Project, new_project: Calla
     assert read_tasks(studio, NEVER, [first]) is None
 
 
+def test_a_task_with_several_predictions_is_listed_once(studio: Studio, project: Project) -> None:
+    first, *_ = (task["id"] for task in project.tasks())
+    for version in ("car-a", "car-b"):
+        studio.create_prediction(first, {**prediction(), "model_version": version})
+    assert [task["id"] for task in studio.tasks_beyond(project.id, 0, TaskFilter(holding="car-"))] == [first]
+
+
 def test_when_tasks_were_created_and_changed(
     studio: Studio, project: Project, new_project: Callable[..., Project], scenes: Scenes
 ) -> None:
